@@ -1,0 +1,193 @@
+"""The second control channel: QEMU guest agent on an ISA serial port.
+
+Needs neither network nor virtio nor any device under test, so it explains failures of both. The protocol
+is QEMU's (qemu-ga(8), QAPI schema of the guest agent): one JSON object a line.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import shlex
+import threading
+from typing import Any, TypeVar
+
+from virtproof.deadline import Deadline
+from virtproof.errors import CommandError, GuestError
+from virtproof.guest.console import Console
+from virtproof.guest.shell import CommandResult, checked, quote
+
+COMMAND_S = 30.0  # on KVM; scaled to the accelerator
+RESYNC_S = 0.4  # a guest that is booting drops what is sent before its agent opens the port
+FIRST_POLL_S, LAST_POLL_S = 0.02, 0.5
+CHUNK = 48 * 1024
+SENTINEL = b"\xff"  # guest-sync-delimited answers behind this byte, which is no UTF-8
+PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8"
+
+T = TypeVar("T")
+
+
+class Agent:
+    """Runner over the guest agent; runs as root. ``scale`` multiplies every time-out."""
+
+    name = "agent"
+
+    def __init__(self, port: Console, scale: float) -> None:
+        self._port = port
+        self._scale = scale
+        self._ids = itertools.count(1)
+        self._lock = threading.Lock()
+        self._position = 0
+        self.synchronised = False
+
+    def sync(self, deadline: Deadline) -> bool:
+        """Whether the agent answered before the deadline. Sends anew, since a booting guest drops."""
+        with self._lock:
+            while not self._port.closed:
+                number = next(self._ids)
+                start = self._port.size
+                request = {"execute": "guest-sync-delimited", "arguments": {"id": number}}
+                self._port.send(SENTINEL + json.dumps(request).encode() + b"\n")
+                if self._synced(number, start, Deadline.after(min(RESYNC_S, deadline.left_s))):
+                    self.synchronised = True
+                    return True
+                if deadline.passed:
+                    return False
+        return False
+
+    def _synced(self, number: int, start: int, deadline: Deadline) -> bool:
+        while True:
+            data = self._port.since(start)
+            mark = data.rfind(SENTINEL)
+            end = data.find(b"\n", mark)
+            if mark >= 0 and end >= 0 and _returned(data[mark + 1 : end]) == number:
+                self._position = start + end + 1
+                return True
+            seen = start + len(data)
+            if deadline.passed or not self._port.wait_beyond(seen, deadline.left_s):
+                return False
+
+    def call(self, execute: str, timeout_s: float = COMMAND_S, **arguments: Any) -> Any:
+        """One call of the agent's own; its ``return``. CommandError with the agent's reason.
+
+        After an answer that did not come in time, the next call finds the agent anew, so that it does
+        not take a late answer for its own.
+        """
+        deadline = Deadline.after(timeout_s * self._scale)
+        if not self.synchronised and not self.sync(deadline) and not self._port.closed:
+            raise GuestError(f"the guest agent did not answer {execute} in time")
+        request: dict[str, Any] = {"execute": execute}
+        if arguments:
+            request["arguments"] = arguments
+        with self._lock:
+            self._port.send(json.dumps(request).encode() + b"\n")
+            line = self._line(deadline, execute)
+        answer = _parse(line)
+        if "error" in answer:
+            error = answer["error"]
+            reason = error.get("desc", "no reason") if isinstance(error, dict) else str(error)
+            raise CommandError(f"guest agent: {execute}: {str(reason)[:200]}")
+        if "return" not in answer:
+            raise CommandError(f"guest agent: {execute}: no 'return' in {line[:120]!r}")
+        return answer["return"]
+
+    def _line(self, deadline: Deadline, what: str) -> bytes:
+        while True:
+            data = self._port.since(self._position)
+            line, newline, _ = data.partition(b"\n")
+            if newline:
+                self._position += len(line) + 1
+                return line
+            if self._port.closed:
+                raise GuestError(f"the guest went away while {what} ran")
+            if deadline.passed:
+                self.synchronised = False
+                raise GuestError(f"the guest agent did not answer {what} in time")
+            self._port.wait_beyond(self._position + len(data), deadline.left_s)
+
+    def run(
+        self, command: str, *args: object, check: bool = True, timeout_s: float | None = None
+    ) -> CommandResult:
+        text = quote(command, args)
+        seconds = (timeout_s or COMMAND_S) * self._scale
+        deadline = Deadline.after(seconds)
+        shell = ["-c", f"export {PATH}\n{text}"]
+        how: dict[str, Any] = {"path": "/bin/sh", "arg": shell, "capture-output": True}
+        pid = _member(self.call("guest-exec", **how), "pid", int)
+        status = self._await_exit(pid, text, deadline)
+        if status is None:
+            raise GuestError(f"in the guest, {text[:200]!r} did not end within {seconds:.0f} s")
+        out, err = (_decoded(status, key) for key in ("out-data", "err-data"))
+        if "exitcode" in status:
+            code = _member(status, "exitcode", int)
+        else:
+            code = 128 + _member(status, "signal", int)
+        return checked(CommandResult(text, code, out, err), check)
+
+    def _await_exit(self, pid: int, command: str, deadline: Deadline) -> dict[str, Any] | None:
+        pause = FIRST_POLL_S
+        while True:
+            status: dict[str, Any] = self.call("guest-exec-status", pid=pid)
+            if _member(status, "exited", bool):
+                return status
+            if deadline.passed:
+                return None
+            self._port.wait_beyond(self._port.size, min(pause, deadline.left_s))
+            if self._port.closed:
+                raise GuestError(f"the guest went away while {command[:200]!r} ran")
+            pause = min(pause * 1.5, LAST_POLL_S)
+
+    def put(self, path: str, data: bytes) -> None:
+        handle = self.call("guest-file-open", path=path, mode="wb")
+        try:
+            for start in range(0, len(data), CHUNK):
+                chunk = base64.b64encode(data[start : start + CHUNK]).decode()
+                write: dict[str, Any] = {"handle": handle, "buf-b64": chunk}
+                self.call("guest-file-write", **write)
+        finally:
+            self.call("guest-file-close", handle=handle)
+
+    def power_off(self) -> None:
+        """Ask for an orderly shutdown; the agent does not answer this one."""
+        with self._lock:
+            request = {"execute": "guest-shutdown", "arguments": {"mode": "powerdown"}}
+            self._port.send(json.dumps(request).encode() + b"\n")
+
+    def spawn(self, command: str, *args: object) -> None:
+        """Start a command and do not wait for it."""
+        self.run(f"setsid sh -c {shlex.quote(quote(command, args))} >/dev/null 2>&1 </dev/null &")
+
+
+def _member(answer: object, name: str, kind: type[T]) -> T:
+    """A member of an answer, of the type it must have."""
+    value = answer.get(name) if isinstance(answer, dict) else None
+    if not isinstance(value, kind):
+        raise CommandError(f"guest agent: no {name!r} in {str(answer)[:120]!r}")
+    return value
+
+
+def _decoded(status: dict[str, Any], name: str) -> str:
+    """A stream of a command that has ended; empty where the agent has none."""
+    encoded = _member({name: "", **status}, name, str)
+    try:
+        return base64.b64decode(encoded).decode(errors="replace")
+    except ValueError:
+        raise CommandError(f"guest agent: {name} is not base64: {encoded[:120]!r}") from None
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(line.lstrip(SENTINEL))
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise CommandError(f"guest agent: not a JSON object: {line[:120]!r}")
+    return answer
+
+
+def _returned(line: bytes) -> object:
+    try:
+        return _parse(line).get("return")
+    except CommandError:
+        return None

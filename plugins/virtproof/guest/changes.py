@@ -1,0 +1,102 @@
+"""Changing a guest: its initramfs, its devices, its packages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn, Self
+
+from virtproof.deadline import Deadline
+from virtproof.guest.domain import Connection, Domain, RefusedError
+from virtproof.guest.domain_xml import data_disk, text
+from virtproof.guest.probes import Probes
+from virtproof.lab.base import Lab
+from virtproof.spec import DataDisk, DiskBus, GuestSpec, NicModel
+from virtproof.transition.preparing import Preparer, preparer_for
+from virtproof.transition.switching import switch_disk, switch_nic
+from virtproof.transition.updating import install_from
+
+HOT_ADD_S = 10.0  # on KVM; scaled to the accelerator
+
+
+class Changes(Probes):
+    """What is done to a guest between its boots; the attributes are those of Guest."""
+
+    spec: GuestSpec
+    lab: Lab
+    connection: Connection
+    mac: str
+    name: str
+    scale: float
+    say: Callable[[str], None]
+    switches: list[tuple[str, str]]
+    domain: Domain
+
+    @property
+    def state(self) -> str:
+        raise NotImplementedError
+
+    def boot(self) -> Self:
+        raise NotImplementedError
+
+    def shut_down(self) -> None:
+        raise NotImplementedError
+
+    def own(self, path: str) -> str:
+        raise NotImplementedError
+
+    def fail(self, **known: object) -> NoReturn:
+        raise NotImplementedError
+
+    def prepare_for_virtio(self, *modules: str, tool: Preparer | None = None) -> Self:
+        """Put virtio drivers into the initramfs with the distribution's own tool (claim DISK-4)."""
+        preparer = tool or preparer_for(self.runner)
+        self.say(f"{preparer.name} makes its initramfs anew")
+        preparer.prepare(
+            self.runner, modules or ("virtio_pci", "virtio_blk", "virtio_scsi"), self.kernel.release
+        )
+        self.forget_probes()
+        return self
+
+    def switch(self, *, disk: DiskBus | None = None, nic: NicModel | None = None) -> Self:
+        """Shut down, edit the domain as a user would with ``virsh edit``, boot again.
+
+        BootFailedError where the domain is refused or the guest does not come up on its new devices.
+        """
+        changes = {"disk": disk or self.spec.disk, "nic": nic or self.spec.nic}
+        target = self.root_target
+
+        def edit(xml: str) -> str:
+            if disk is not None:
+                xml = switch_disk(xml, target, disk)
+            return switch_nic(xml, self.mac, nic) if nic is not None else xml
+
+        spec = self.spec.but(**changes)
+        self.edit(edit)
+        self.spec = spec
+        return self.boot()
+
+    def edit(self, change: Callable[[str], str]) -> None:
+        """Shut down, put the domain's persistent XML through ``change``, define it anew; not started."""
+        if self.state != "shutoff":
+            self.shut_down()
+        before = self.domain.xml(inactive=True)
+        after = change(before)
+        self.switches.append((before, after))
+        try:
+            self.domain = self.connection.define(after)
+        except RefusedError as error:
+            self.fail(libvirt_error=error.detail or str(error), domain_xml=after)
+
+    def install_packages(self, directory: Path) -> Self:
+        """Install the packages of a host's directory: handed in on a hot-added virtio disk."""
+        self.say("installs packages")
+        path = self.own(self.lab.storage.archive(f"{self.name}-packages", directory))
+        disk = DataDisk(DiskBus.VIRTIO, "packages")
+        element = text(data_disk(disk, path, "vdz"))
+        self.domain.attach(element)
+        found = self.block.wait_for(disk.serial, Deadline.after(HOT_ADD_S * self.scale))
+        install_from(self.runner, f"/dev/{found.name}")
+        self.domain.detach(element)
+        self.forget_probes()
+        return self

@@ -1,0 +1,97 @@
+"""A serial port of a running guest: everything that came out of it, and a way in."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from typing import Protocol
+
+from virtproof.errors import GuestError
+
+
+class Port(Protocol):
+    """Where bytes come from and go to."""
+
+    def receive(self) -> bytes:
+        """The next bytes; empty at the end."""
+        ...
+
+    def send(self, data: bytes) -> int:
+        """Send some; how many. GuestError where the port has closed."""
+        ...
+
+
+class SocketPort:
+    """A serial port that is a UNIX socket of QEMU's. GuestError where nobody listens there."""
+
+    def __init__(self, path: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        try:
+            self._socket.connect(path)
+        except OSError as error:
+            self._socket.close()
+            raise GuestError(f"no serial port at {path}: {error}") from error
+
+    def receive(self) -> bytes:
+        try:
+            return self._socket.recv(65536)
+        except OSError:
+            return b""
+
+    def send(self, data: bytes) -> int:
+        try:
+            return self._socket.send(data)
+        except OSError as error:
+            raise GuestError(f"the guest's serial port is closed: {error}") from error
+
+    def close(self) -> None:
+        """End it from this side; a reader sees the end too."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+
+class Console:
+    """Reads in a thread of its own, from the guest's first instruction until the port closes."""
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self._data = bytearray()
+        self._changed = threading.Condition()
+        self.closed = False
+        self._thread = threading.Thread(target=self._read, daemon=True, name="console")
+        self._thread.start()
+
+    def _read(self) -> None:
+        while chunk := self._port.receive():
+            with self._changed:
+                self._data += chunk
+                self._changed.notify_all()
+        with self._changed:
+            self.closed = True
+            self._changed.notify_all()
+
+    def since(self, position: int) -> bytes:
+        """Bytes from ``position`` on."""
+        with self._changed:
+            return bytes(self._data[position:])
+
+    @property
+    def size(self) -> int:
+        return len(self._data)
+
+    def wait_beyond(self, position: int, timeout_s: float) -> bool:
+        """Wait until there are bytes beyond ``position`` or the port closed; whether there are."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._data) > position or self.closed, timeout_s)
+            return len(self._data) > position
+
+    def send(self, data: bytes) -> None:
+        """Type into the port. GuestError where it has closed."""
+        view = memoryview(data)
+        while view:
+            view = view[self._port.send(bytes(view)) :]
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the last bytes of a port whose domain has ended."""
+        self._thread.join(timeout_s)

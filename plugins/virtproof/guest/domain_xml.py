@@ -1,0 +1,204 @@
+"""GuestSpec -> libvirt domain XML. Pure; names are libvirt's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lxml import etree
+
+from virtproof.spec import Accel, DataDisk, DiskBus, Firmware, GuestSpec, NicModel
+
+# Marks a domain as ours, so that a sweep of a user's own libvirt touches nothing else.
+METADATA = "urn:virtproof:guest"
+ROOT_SERIAL = "root"
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a spec is given when it becomes a domain: names, paths as QEMU sees them, addresses.
+
+    ``data`` holds one path per ``spec.data_disks``, in that order. ``agent_socket`` is the second
+    serial port's UNIX socket; without one it is a pty, which QEMU finds connected only after a second.
+    """
+
+    name: str
+    uuid: str
+    mac: str
+    network: str
+    root: str
+    data: tuple[str, ...] = ()
+    agent_socket: str = ""
+
+
+def domain_xml(spec: GuestSpec, resources: Resources) -> str:
+    """The domain of a guest: disk and NIC as specified, two ISA serial ports, a display.
+
+    Serial port 0 is the console (firmware and boot loader write to it too), port 1 the control channel;
+    neither needs virtio. No memory balloon: a guest of emulated devices shall hold no virtio device.
+    """
+    domain = etree.Element("domain", type="kvm" if spec.accel is Accel.KVM else "qemu")
+    _text(domain, "name", resources.name)
+    _text(domain, "uuid", resources.uuid)
+    # Tells a restored guest that it is a copy, so that its kernel seeds its random numbers anew.
+    etree.SubElement(domain, "genid")
+    metadata = etree.SubElement(domain, "metadata")
+    etree.SubElement(metadata, f"{{{METADATA}}}guest", nsmap={"virtproof": METADATA}).text = spec.id
+    _text(domain, "memory", str(spec.memory_mib), unit="MiB")
+    _text(domain, "vcpu", str(spec.cpus))
+    _firmware(domain, spec)
+    features = etree.SubElement(domain, "features")
+    etree.SubElement(features, "acpi")
+    etree.SubElement(features, "apic")
+    _cpu(domain, spec.accel)
+    for event, action in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "preserve")):
+        _text(domain, f"on_{event}", action)
+    devices = etree.SubElement(domain, "devices")
+    _disks(devices, spec, resources)
+    if spec.nic is not None:
+        devices.append(interface(spec.nic, resources.mac, resources.network))
+    for port, path in (("0", ""), ("1", resources.agent_socket)):
+        serial = etree.SubElement(devices, "serial", type="unix" if path else "pty")
+        if path:
+            etree.SubElement(serial, "source", mode="bind", path=path)
+        etree.SubElement(serial, "target", type="isa-serial", port=port)
+    console = etree.SubElement(devices, "console", type="pty")
+    etree.SubElement(console, "target", type="serial", port="0")
+    video = etree.SubElement(devices, "video")
+    etree.SubElement(video, "model", type="vga")
+    etree.SubElement(devices, "memballoon", model="none")
+    return etree.tostring(domain, pretty_print=True, encoding="unicode")
+
+
+def restored_xml(
+    saved: str, spec: GuestSpec, resources: Resources, nic_address: str = ""
+) -> tuple[str, str]:
+    """The domain of a saved guest as another guest's: (domain without NIC, its NIC) XML.
+
+    The saved one was stripped of its NIC, which stood at ``nic_address`` (an ``<address>`` element).
+    """
+    domain = etree.fromstring(saved)
+    for tag, value in (("name", resources.name), ("uuid", resources.uuid)):
+        domain.find(tag).text = value  # type: ignore[union-attr]  # libvirt's own XML has both
+    domain.find("genid").text = resources.uuid  # type: ignore[union-attr]  # as ours has
+    paths = {ROOT_SERIAL: resources.root}
+    paths.update(
+        {disk.serial: path for disk, path in zip(spec.data_disks, resources.data, strict=True)}
+    )
+    for element in domain.findall("devices/disk"):
+        element.find("source").set("file", paths[element.findtext("serial", "")])  # type: ignore[union-attr]
+        for stale in element.findall("backingStore"):
+            element.remove(stale)
+    for source in domain.findall("devices/serial[@type='unix']/source"):
+        source.set("path", resources.agent_socket)
+    if spec.nic is None:
+        return etree.tostring(domain, encoding="unicode"), ""
+    nic = interface(spec.nic, resources.mac, resources.network)
+    nic.append(etree.fromstring(nic_address))
+    return etree.tostring(domain, encoding="unicode"), text(nic)
+
+
+def interface(nic: NicModel, mac: str, network: str, mtu: int | None = None) -> etree._Element:
+    """``<interface>`` on a libvirt network; no option ROM, since no guest here boots from the network."""
+    element = etree.Element("interface", type="network")
+    etree.SubElement(element, "mac", address=mac)
+    etree.SubElement(element, "source", network=network)
+    etree.SubElement(element, "model", type=nic.value)
+    if mtu is not None:
+        etree.SubElement(element, "mtu", size=str(mtu))
+    etree.SubElement(element, "rom", enabled="no")
+    return element
+
+
+def disk(
+    path: str, kind: str, target: str, bus: DiskBus, serial: str, at: tuple[int, int] = (0, 0)
+) -> etree._Element:
+    """``<disk>`` of a file (``kind`` is qcow2 or raw) whose discards reach the host.
+
+    ``at`` is the SCSI controller's index and the unit on it, used for the SCSI buses alone. A root's
+    overlay goes with its guest: what the guest flushes reaches the host's kernel (so a power cut takes
+    none of it), but the host need not put it on its disk at once.
+    """
+    cache = "unsafe" if serial == ROOT_SERIAL else "writeback"
+    element = etree.Element("disk", type="file", device="disk")
+    etree.SubElement(element, "driver", name="qemu", type=kind, cache=cache, discard="unmap")
+    etree.SubElement(element, "source", file=path)
+    etree.SubElement(element, "target", dev=target, bus=bus.libvirt_bus)
+    _text(element, "serial", serial)
+    if bus.controller_model is not None:
+        controller, unit = map(str, at)
+        where = {"controller": controller, "bus": "0", "target": "0", "unit": unit}
+        etree.SubElement(element, "address", {"type": "drive", **where})
+    return element
+
+
+def data_disk(
+    data: DataDisk, path: str, target: str, at: tuple[int, int] = (0, 0)
+) -> etree._Element:
+    """``<disk>`` of a data disk."""
+    element = disk(path, "raw", target, data.bus, data.serial, at)
+    if data.readonly:
+        etree.SubElement(element, "readonly")
+    return element
+
+
+def text(element: etree._Element) -> str:
+    """An element as libvirt takes it."""
+    return etree.tostring(element, pretty_print=True, encoding="unicode")
+
+
+def _disks(devices: etree._Element, spec: GuestSpec, resources: Resources) -> None:
+    names = _Names()
+    wanted = [(spec.disk, ROOT_SERIAL, resources.root, "qcow2", False)]
+    for data, path in zip(spec.data_disks, resources.data, strict=True):
+        wanted.append((data.bus, data.serial, path, "raw", data.readonly))
+    controllers = list(dict.fromkeys(bus for bus, *_ in wanted if bus.controller_model))
+    units = dict.fromkeys(controllers, 0)
+    for number, (bus, serial, path, kind, readonly) in enumerate(wanted):
+        at = (controllers.index(bus), units[bus]) if bus in units else (0, 0)
+        if bus in units:
+            units[bus] += 1
+        element = disk(path, kind, names.next(bus), bus, serial, at)
+        if number == 0:
+            etree.SubElement(element, "boot", order="1")
+        if readonly:
+            element.append(etree.Element("readonly"))
+        devices.append(element)
+    for index, bus in enumerate(controllers):
+        model = bus.controller_model
+        etree.SubElement(devices, "controller", type="scsi", index=str(index), model=str(model))
+    etree.SubElement(devices, "controller", type="usb", model="none")
+
+
+class _Names:
+    """Target names in the order of use: hda, sda, sdb, vda ..."""
+
+    def __init__(self) -> None:
+        self._used: dict[str, int] = {}
+
+    def next(self, bus: DiskBus) -> str:
+        count = self._used.get(bus.target_prefix, 0)
+        self._used[bus.target_prefix] = count + 1
+        return f"{bus.target_prefix}{chr(ord('a') + count)}"
+
+
+def _firmware(domain: etree._Element, spec: GuestSpec) -> None:
+    attributes = {"firmware": "efi"} if spec.firmware is Firmware.UEFI else {}
+    system = etree.SubElement(domain, "os", attributes)
+    _text(system, "type", "hvm", arch="x86_64", machine=spec.machine.value)
+    if spec.firmware is Firmware.BIOS:
+        etree.SubElement(system, "bios", useserial="yes")
+
+
+def _cpu(domain: etree._Element, accel: Accel) -> None:
+    if accel is Accel.KVM:
+        etree.SubElement(domain, "cpu", mode="host-passthrough")
+        return
+    # QEMU 7.2 was seen to crash or hang guests on its emulated cmpxchg16b; without it, none did.
+    cpu = etree.SubElement(domain, "cpu", mode="custom", match="exact", check="none")
+    etree.SubElement(cpu, "model", fallback="forbid").text = "qemu64"
+    for feature in ("cx16", "svm"):  # svm only makes the guest load kvm_amd
+        etree.SubElement(cpu, "feature", policy="disable", name=feature)
+
+
+def _text(parent: etree._Element, tag: str, text: str, **attributes: str) -> None:
+    etree.SubElement(parent, tag, attributes).text = text

@@ -1,0 +1,92 @@
+"""Letting guests in by memory and cores, over all processes of a user on one machine.
+
+More workers than cores shall cost nothing: a guest waits for its turn before its deadlines begin. All is
+kept by locks on files, which go with the process that holds them, however that one dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TextIO
+
+from virtproof import host
+
+SHARE = 0.8  # of the machine's memory that guests may have
+POLL_S = 0.05
+
+
+class Admission:
+    """Who may start. ``directory`` is where all processes that share the machine look."""
+
+    def __init__(self, directory: Path, *, cores: int = 0, memory_mib: int = 0) -> None:
+        self._directory = directory / "guests"
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        self._cores = cores or int(host.record()["cpus"])
+        self._memory_mib = memory_mib or int(host.record()["memory_mib"] * SHARE)
+        self._held: dict[str, TextIO] = {}
+
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """Hold one of as many turns as there are cores; waits for one."""
+        with contextlib.ExitStack() as stack:
+            files = [
+                stack.enter_context(open(self._directory / f"turn-{number}", "w"))
+                for number in range(self._cores)
+            ]
+            while not any(_taken(file) for file in files):
+                time.sleep(POLL_S)
+            yield
+
+    def enter(self, name: str, mib: int, waits: Callable[[str], None]) -> None:
+        """Claim memory for a guest until ``leave``; waits while others have too much of it.
+
+        A process that has a guest already never waits (nobody waits for who waits for them), nor does
+        the only guest of all. ``waits`` is told once.
+        """
+        told = bool(self._held)
+        while not self._entered(name, mib):
+            if not told:
+                waits(f"waits for {mib} MiB of memory")
+                told = True
+            time.sleep(POLL_S)
+
+    def leave(self, name: str) -> None:
+        """Give a guest's memory back; safe to call twice."""
+        file = self._held.pop(name, None)
+        if file is not None:
+            Path(file.name).unlink(missing_ok=True)
+            file.close()
+
+    def _entered(self, name: str, mib: int) -> bool:
+        with open(self._directory / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            others = sum(self._claims())
+            if others and not self._held and others + mib > self._memory_mib:
+                return False
+            file = open(self._directory / f"memory-{name}", "w")  # noqa: SIM115  # until it leaves
+            file.write(str(mib))
+            file.flush()
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self._held[name] = file
+            return True
+
+    def _claims(self) -> Iterator[int]:
+        """What living guests have, in MiB; the claims of dead processes are removed."""
+        for path in self._directory.glob("memory-*"):
+            with contextlib.suppress(OSError, ValueError), path.open("r+") as file:
+                if _taken(file):
+                    path.unlink()
+                else:
+                    yield int(file.read())
+
+
+def _taken(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

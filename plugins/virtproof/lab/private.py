@@ -1,0 +1,219 @@
+"""The private lab: a libvirtd, a network and guests in namespaces that leave nothing behind.
+
+Works as root and as an ordinary user (package uidmap). Layout: ``<runtime>/lab-XXXXXXXX/`` holds the
+sockets and libvirt's state (short paths: UNIX sockets allow 107 bytes), ``<cache>/labs/<same>/`` the disks.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TextIO
+
+from virtproof.deadline import Deadline
+from virtproof.errors import LabError, MissingToolError
+from virtproof.guest.shell import CommandResult
+from virtproof.lab.admission import Admission
+from virtproof.lab.cleanup import sweep
+from virtproof.lab.host_log import killed_for_memory, tail
+from virtproof.lab.network import NETWORK
+from virtproof.lab.runtime import LINGERING, LOCK, runtime_directory
+from virtproof.lab.storage import FileStorage
+
+LAB_START_S = 60.0
+
+
+class PrivateLab:
+    """A lab of one process; a context manager. ``uri`` is libvirt's, ``network`` libvirt's name."""
+
+    network = NETWORK
+
+    def __init__(self, cache: Path) -> None:
+        sweep()
+        self._directory = Path(tempfile.mkdtemp(prefix="lab-", dir=runtime_directory()))
+        self._disks = cache / "labs" / self._directory.name
+        self._lock = self._locked()
+        self.storage = FileStorage(self._disks)
+        self.admission = Admission(runtime_directory())
+        self.uri = f"qemu+unix:///system?socket={self._directory}/libvirt-sock"
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            self._make_disks()
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _locked(self) -> TextIO:
+        """The lab's lock, taken before it has its name: no sweep ever sees a living lab unlocked."""
+        making = self._directory / f".{LOCK}"
+        lock = open(making, "w")  # noqa: SIM115  # open for as long as the lab lives
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        making.rename(self._directory / LOCK)
+        return lock
+
+    def _make_disks(self) -> None:
+        try:
+            self._disks.mkdir(parents=True, mode=0o700)
+        except OSError as error:
+            raise LabError(
+                f"cannot make {self._disks}: {error.strerror}",
+                hint="VIRTPROOF_CACHE names another place",
+            ) from error
+        (self._directory / "disks").symlink_to(self._disks)
+
+    def __enter__(self) -> PrivateLab:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        state = self._directory / "state"
+        state.mkdir()
+        config = self._directory / "config.json"
+        config.write_text(
+            json.dumps(
+                {
+                    "state": str(state),
+                    "sockets": str(self._directory),
+                    "broker": str(self._directory / "broker"),
+                    "log": str(self._directory / "libvirtd.log"),
+                    "libvirtd": _program("libvirtd"),
+                    "remove": [str(self._disks), str(self._directory)],
+                }
+            )
+        )
+        users = [] if os.getuid() == 0 else ["--user", "--map-root-user", "--map-auto"]
+        spaces = ["--net", "--mount", "--pid", "--ipc", "--fork", "--mount-proc", "--kill-child"]
+        init = Path(__file__).with_name("init.py")
+        self._process = subprocess.Popen(
+            [_program("unshare"), *users, *spaces, sys.executable, "-I", str(init), str(config)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            pass_fds=[self._lock.fileno()],  # the lab holds its lock for as long as it lives
+            env={**os.environ, "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"},
+        )
+        self._await_ready()
+
+    def _await_ready(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        line = _readline(self._process.stdout.fileno(), Deadline.after(LAB_START_S))
+        answer = json.loads(line) if line.startswith(b"{") else {}
+        if "ready" in answer:
+            return
+        self._process.kill()
+        said = self._process.stderr.read().decode(errors="replace").strip()
+        reason = answer.get("error") or (said.splitlines() or ["it did not say why"])[-1]
+        raise LabError(
+            f"the lab does not start: {reason}",
+            hint="./run doctor says what this machine lacks",
+            detail="\n".join([said, *answer.get("log", [])]),
+        )
+
+    def _ask(
+        self, request: dict[str, object], timeout_s: float
+    ) -> tuple[dict[str, object], list[int]]:
+        try:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(timeout_s + 10)
+                client.connect(str(self._directory / "broker"))
+                client.sendall(json.dumps(request).encode() + b"\n")
+                data, descriptors, _, _ = socket.recv_fds(client, 65536, 1)
+                while data and not data.endswith(b"\n"):
+                    data += client.recv(65536)
+        except OSError as error:
+            raise LabError(f"the lab has gone: {error}") from error
+        if not data:
+            raise LabError("the lab has gone: its broker closed the connection")
+        return json.loads(data), list(descriptors)
+
+    def connect_tcp(self, host: str, port: int, timeout_s: float) -> socket.socket:
+        request: dict[str, object] = {
+            "op": "connect",
+            "host": host,
+            "port": port,
+            "timeout_s": timeout_s,
+        }
+        answer, descriptors = self._ask(request, timeout_s)
+        if not descriptors:
+            raise OSError(str(answer.get("error", "no connection")))
+        connected = socket.socket(fileno=descriptors[0])
+        connected.settimeout(timeout_s)
+        return connected
+
+    def run(self, *argv: str, timeout_s: float = 30.0) -> CommandResult:
+        answer, _ = self._ask({"op": "exec", "argv": list(argv), "timeout_s": timeout_s}, timeout_s)
+        if "error" in answer:
+            raise LabError(f"in the lab, {argv[0]} did not run: {answer['error']}")
+        status, out, err = answer["status"], answer["stdout"], answer["stderr"]
+        return CommandResult(" ".join(argv), int(str(status)), str(out), str(err))
+
+    def agent_socket(self, domain: str) -> str:
+        return str(self._directory / f"{domain}.agent")
+
+    def qemu_log(self, domain: str) -> str:
+        log = self._directory / "state" / "var-log-libvirt" / "qemu" / f"{domain}.log"
+        deaths = self._directory / "state" / "deaths.log"
+        return tail(log) + tail(deaths)
+
+    def host_log(self, since_s: float) -> str:
+        return killed_for_memory(since_s)
+
+    def linger(self) -> str:
+        self._ask({"op": "linger"}, 5.0)
+        assert self._process is not None
+        (self._directory / LINGERING).write_text(str(self._process.pid))
+        return f"nsenter --target {_child_of(self._process.pid)} --all"
+
+    def close(self) -> None:
+        """End everything in the lab and remove its directories; safe to call twice."""
+        process, self._process = self._process, None
+        if process is not None and process.stdin and process.stdout and process.stderr:
+            process.stdin.close()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            process.stdout.close()
+            process.stderr.close()
+        for path in (self._disks, self._directory):
+            shutil.rmtree(path, ignore_errors=True)
+        self._lock.close()
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if found is None:
+        raise MissingToolError(f"{name} is not installed", hint="./run doctor names the package")
+    return found
+
+
+def _readline(descriptor: int, deadline: Deadline) -> bytes:
+    """One line from a pipe, or what came of it before the deadline or its end."""
+    data = b""
+    while not data.endswith(b"\n") and not deadline.passed:
+        if select.select([descriptor], [], [], deadline.left_s)[0]:
+            chunk = os.read(descriptor, 65536)
+            if not chunk:
+                break
+            data += chunk
+    return data
+
+
+def _child_of(pid: int) -> int:
+    """The lab's first process as the host numbers it: the only child of ``unshare``."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])

@@ -1,0 +1,144 @@
+"""The user's own libvirt as a lab: their network, their storage pool, nothing left in either."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import socket
+import subprocess
+import tarfile
+import tempfile
+import urllib.parse
+from pathlib import Path
+from typing import Protocol
+
+from virtproof.errors import LabError
+from virtproof.guest.shell import CommandResult
+from virtproof.lab.admission import Admission
+from virtproof.lab.host_log import killed_for_memory, tail
+from virtproof.lab.runtime import runtime_directory
+
+LOGS = ("/var/log/libvirt/qemu", "~/.cache/libvirt/qemu/log")
+MIB = 1 << 20
+
+
+class Volumes(Protocol):
+    """Volumes of a storage pool, as the connection to libvirt offers them. Names to paths."""
+
+    def create_volume(
+        self, pool: str, name: str, kind: str, size: int, backing: str = ""
+    ) -> str: ...
+
+    def upload_volume(self, path: str, source: Path) -> None: ...
+
+    def volume_allocation(self, path: str) -> int: ...
+
+    def delete_volume(self, path: str) -> None: ...
+
+    def require_network(self, name: str) -> None: ...
+
+    def require_pool(self, name: str) -> None: ...
+
+
+class PoolStorage:
+    """Disks as volumes of a pool. A base image is uploaded once a run and goes with the run."""
+
+    def __init__(self, volumes: Volumes, pool: str) -> None:
+        self._volumes = volumes
+        self._pool = pool
+        self._run = secrets.token_hex(4)
+        self._bases: dict[Path, str] = {}
+
+    def overlay(self, base: Path, name: str) -> str:
+        if base not in self._bases:
+            digest = hashlib.sha256(str(base).encode()).hexdigest()[:8]
+            volume = f"virtproof-base-{digest}-{self._run}.qcow2"
+            size = base.stat().st_size
+            path = self._volumes.create_volume(self._pool, volume, "raw", size)
+            self._bases[base] = path
+            self._volumes.upload_volume(path, base)
+        backing = self._bases[base]
+        size = _virtual_size(base)
+        return self._volumes.create_volume(self._pool, f"{name}.qcow2", "qcow2", size, backing)
+
+    def blank(self, name: str, size_mib: int) -> str:
+        return self._volumes.create_volume(self._pool, f"{name}.raw", "raw", size_mib * MIB)
+
+    def archive(self, name: str, directory: Path) -> str:
+        with tempfile.NamedTemporaryFile() as file:
+            with tarfile.open(file.name, "w") as tar:
+                for member in sorted(directory.iterdir()):
+                    tar.add(member, member.name)
+            size = Path(file.name).stat().st_size
+            path = self._volumes.create_volume(self._pool, f"{name}.raw", "raw", size)
+            self._volumes.upload_volume(path, Path(file.name))
+        return path
+
+    def allocated_bytes(self, path: str) -> int:
+        return self._volumes.volume_allocation(path)
+
+    def remove(self, path: str) -> None:
+        self._volumes.delete_volume(path)
+
+    def close(self) -> None:
+        """Remove the uploaded base images."""
+        while self._bases:
+            _, path = self._bases.popitem()
+            self._volumes.delete_volume(path)
+
+
+class UserLibvirt:
+    """A libvirt that the user named. UsageError where its network or pool is not there."""
+
+    def __init__(self, uri: str, network: str, pool: str, connection: Volumes) -> None:
+        self.uri = uri
+        self.network = network
+        connection.require_network(network)
+        connection.require_pool(pool)
+        self.storage = PoolStorage(connection, pool)
+        self.admission = Admission(runtime_directory())
+        self._remote = urllib.parse.urlsplit(uri).netloc
+
+    def connect_tcp(self, host: str, port: int, timeout_s: float) -> socket.socket:
+        """From here, or for ``qemu+ssh://HOST/...`` through that host."""
+        if not self._remote:
+            return socket.create_connection((host, port), timeout_s)
+        here, there = socket.socketpair()
+        command = ["ssh", "-o", "BatchMode=yes", "-W", f"{host}:{port}", self._remote]
+        with there:
+            end = there.fileno()
+            subprocess.Popen(command, stdin=end, stdout=end, start_new_session=True)
+        here.settimeout(timeout_s)
+        return here
+
+    def run(self, *argv: str, timeout_s: float = 30.0) -> CommandResult:
+        del timeout_s
+        raise LabError(
+            f"{argv[0]} is not run on the network of {self.uri}", hint="not ours to change"
+        )
+
+    def agent_socket(self, domain: str) -> str:
+        del domain
+        return ""
+
+    def qemu_log(self, domain: str) -> str:
+        if self._remote:
+            return ""
+        places = (Path(place).expanduser() / f"{domain}.log" for place in LOGS)
+        return "".join(tail(path) for path in places)
+
+    def host_log(self, since_s: float) -> str:
+        return "" if self._remote else killed_for_memory(since_s)
+
+    def linger(self) -> str:
+        """Their guests outlive us as they are; their network is entered by nothing special."""
+        return ""
+
+    def close(self) -> None:
+        self.storage.close()
+
+
+def _virtual_size(image: Path) -> int:
+    """Bytes of a qcow2 image as a guest sees it: bytes 24 to 31 of its header, big endian."""
+    with open(image, "rb") as file:
+        return int.from_bytes(file.read(32)[24:32], "big")

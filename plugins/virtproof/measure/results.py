@@ -1,0 +1,67 @@
+"""The records that everything downstream reads: one a test, one a run.
+
+``out/results.jsonl`` holds one TestRecord a line, ``out/run.json`` one RunRecord; their JSON
+Schemas are beside this file. Field names are a contract: others parse them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Outcome = Literal["passed", "failed", "skipped", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class GuestRecord:
+    """The guest a test ran on. ``distribution`` and ``kernel`` are None until a guest has said them."""
+
+    image: str
+    distribution: str | None
+    kernel: str | None
+    machine: str
+    firmware: str
+    disk: str
+    nic: str | None
+    accel: str
+    cpus: int
+    memory_mib: int
+
+
+@dataclass(frozen=True, slots=True)
+class TestRecord:
+    """One test. ``duration_s`` in seconds; ``evidence`` is a directory relative to the run's ``out``."""
+
+    __test__ = False
+
+    test: str
+    outcome: Outcome
+    reason: str | None
+    claims: list[str]
+    guest: GuestRecord | None
+    diagnosis: dict[str, str] | None
+    measurements: list[dict[str, Any]]
+    duration_s: float
+    evidence: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run. Times are ISO 8601 in UTC; ``counts`` has a key for each outcome."""
+
+    versions: dict[str, str]  # virtproof, python, pytest, libvirt, qemu
+    accelerator: dict[str, str]  # {"name": "tcg", "why": "..."}
+    host: dict[str, Any]  # kernel, distribution, cpus, memory_mib, cpu_model
+    command_line: list[str]
+    start: str
+    end: str
+    counts: dict[str, int]
+    exit_status: int
+    # Seconds: total by the clock; tests, guests, images, harness summed over workers.
+    timings: dict[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)

@@ -1,0 +1,138 @@
+"""Fixtures that give guests, named after the state that a test finds them in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import pytest
+
+from virtproof.guest.guest import Guest
+from virtproof.images.store import PreparedImage
+from virtproof.lab.base import Lab
+from virtproof.plugin.run import Run
+from virtproof.spec import Accel, GuestSpec
+
+RUN = pytest.StashKey[Run]()
+USED = pytest.StashKey[list[Guest]]()
+
+
+class GuestFactory(Protocol):
+    """Axes by name (fields of GuestSpec) to a guest."""
+
+    def __call__(self, **axes: Any) -> Guest: ...
+
+
+@pytest.fixture(scope="session")
+def virtproof_run(request: pytest.FixtureRequest) -> Run:
+    """The session's resources: accelerator, lab, image store."""
+    return request.config.stash[RUN]
+
+
+@pytest.fixture(scope="session")
+def accel(virtproof_run: Run) -> Accel:
+    """The accelerator that guests run on."""
+    return virtproof_run.accelerator.accel
+
+
+@pytest.fixture(scope="session")
+def lab(virtproof_run: Run) -> Lab:
+    """The lab: network, storage, the way in."""
+    return virtproof_run.lab
+
+
+@pytest.fixture(scope="session")
+def image_name(request: pytest.FixtureRequest) -> str:
+    """The image under test; each ``--image`` gives a run of the test (see ``generate``)."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def image(virtproof_run: Run, image_name: str) -> PreparedImage:
+    """The image under test, prepared."""
+    return virtproof_run.image(image_name)
+
+
+def _spec(run: Run, image_name: str, axes: dict[str, Any]) -> GuestSpec:
+    return GuestSpec(**{"image": image_name, "accel": run.accelerator.accel, **axes})
+
+
+@pytest.fixture
+def defined_guest(
+    request: pytest.FixtureRequest, virtproof_run: Run, image_name: str
+) -> Iterator[GuestFactory]:
+    """Makes guests that are defined and not started; thrown away after the test."""
+    made: list[Guest] = []
+
+    def factory(**axes: Any) -> Guest:
+        guest = virtproof_run.guest(_spec(virtproof_run, image_name, axes))
+        made.append(guest)
+        used(request.node).append(guest)
+        return guest
+
+    yield factory
+    for guest in made:
+        if request.node.stash.get(KEEP, False):
+            virtproof_run.keep(guest)
+        else:
+            guest.close()
+
+
+@pytest.fixture
+def guest_on(virtproof_run: Run, defined_guest: GuestFactory) -> GuestFactory:
+    """Makes guests that are up: ``guest_on(disk=DiskBus.IDE)``; thrown away after the test.
+
+    A copy of a guest that was saved when it was up, unless ``--cold`` was given.
+    """
+
+    def factory(**axes: Any) -> Guest:
+        return virtproof_run.boot(defined_guest(**axes))
+
+    return factory
+
+
+@pytest.fixture(scope="session")
+def _shared() -> dict[GuestSpec, Guest]:
+    """The guests that tests share; the run closes them with all others."""
+    return {}
+
+
+@pytest.fixture
+def shared_guest_on(
+    request: pytest.FixtureRequest,
+    virtproof_run: Run,
+    image_name: str,
+    _shared: dict[GuestSpec, Guest],
+) -> GuestFactory:
+    """Makes booted guests that tests share, for tests that only read or put back what they change."""
+
+    def factory(**axes: Any) -> Guest:
+        spec = _spec(virtproof_run, image_name, axes)
+        guest = _shared.get(spec)
+        if guest is not None and (guest.state != "running" or guest.spec != spec):
+            guest.close()
+            guest = None
+        if guest is None:
+            guest = _shared[spec] = virtproof_run.guest(spec)
+            used(request.node).append(guest)
+            virtproof_run.boot(guest)
+        elif guest not in used(request.node):
+            used(request.node).append(guest)
+        return guest
+
+    return factory
+
+
+KEEP = pytest.StashKey[bool]()
+
+
+def used(node: pytest.Item) -> list[Guest]:
+    """The guests that a test has used so far."""
+    return node.stash.setdefault(USED, [])
+
+
+def generate(metafunc: pytest.Metafunc, images: tuple[str, ...]) -> None:
+    """One run of a test for each image under test, if it asks for a guest."""
+    if "image_name" in metafunc.fixturenames:
+        ids = [name.rsplit("/", 1)[-1] for name in images]
+        metafunc.parametrize("image_name", images, ids=ids, indirect=True, scope="session")

@@ -1,0 +1,212 @@
+"""pytest's hooks: options, the images axis, evidence of failures, records, the closing verdict."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from virtproof.claims import claim
+from virtproof.errors import UsageError, VirtproofError
+from virtproof.guest.failure import BootFailedError
+from virtproof.measure.results import GuestRecord, TestRecord
+from virtproof.plugin import evidence, guests
+from virtproof.plugin.controller import EVIDENCE_MARK, Controller
+from virtproof.plugin.guests import (
+    KEEP,
+    RUN,
+    accel,
+    defined_guest,
+    guest_on,
+    image,
+    image_name,
+    lab,
+    shared_guest_on,
+    used,
+    virtproof_run,
+)
+from virtproof.plugin.guests import _shared as _shared
+from virtproof.plugin.options import Options, add_options, read_options
+from virtproof.plugin.progress import Progress
+from virtproof.plugin.records import diagnosis_of, guest_record
+from virtproof.plugin.run import Run
+from virtproof.report.junit import properties
+
+__all__ = [
+    "accel",
+    "defined_guest",
+    "guest_on",
+    "image",
+    "image_name",
+    "lab",
+    "shared_guest_on",
+    "virtproof_run",
+]
+
+OPTIONS = pytest.StashKey[Options]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    add_options(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Under xdist, a worker takes a test when it is free, unless the user chose a --dist.
+
+    Tests take minutes here: what is handed out in greater lots (xdist's own choice, and worksteal's)
+    leaves one worker alone at the end. Not ``loadgroup``: xdist 3.8 waits for ever there once a worker
+    has died, and pytest 9.2 hides its groups from it.
+    """
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "load"
+        config.option.maxschedchunk = 1
+
+
+@pytest.hookimpl(tryfirst=True)  # before any conftest that reads the options
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "claim(*ids): the claims of docs/claims.md that a test proves"
+    )
+    config.addinivalue_line(
+        "markers", "boots(n): a test takes about as long as n boots; under xdist the longest begin"
+    )
+    try:
+        options = read_options(config)
+    except VirtproofError as error:
+        raise pytest.UsageError(f"virtproof: {error}") from None
+    config.stash[OPTIONS] = options
+    config.stash[RUN] = Run(options, Progress(config))
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Controller(config, options.out), "virtproof-controller")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    guests.generate(metafunc, metafunc.config.stash[OPTIONS].images)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        try:
+            for name in _claims(item):
+                claim(name)
+            _boots(item)
+        except VirtproofError as error:
+            raise pytest.UsageError(f"virtproof: {item.nodeid}: {error}") from None
+    if items and hasattr(items[0].config, "workerinput"):
+        items.sort(key=_boots, reverse=True)  # so that no worker ends alone with a long one
+
+
+def _boots(item: pytest.Item) -> int:
+    """What the mark ``boots`` says; without it 1 for a test with guests of its own, 0 for others."""
+    marker = item.get_closest_marker("boots")
+    if marker is None:
+        return int("defined_guest" in getattr(item, "fixturenames", ()))
+    if len(marker.args) != 1 or marker.kwargs or not isinstance(marker.args[0], int):
+        raise UsageError("the mark boots takes one number", hint="as @pytest.mark.boots(3)")
+    return marker.args[0]
+
+
+def _claims(item: pytest.Item) -> list[str]:
+    names = [str(name) for marker in item.iter_markers("claim") for name in marker.args]
+    return list(dict.fromkeys(names))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    broken = item.config.stash[RUN].broken
+    if broken is not None and "virtproof_run" in getattr(item, "fixturenames", ()):
+        raise broken
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    run = item.config.stash[RUN]
+    failure = call.excinfo.value if call.excinfo is not None else None
+    if isinstance(failure, VirtproofError):
+        report.longrepr = _one_line(item, call, failure)
+    if "virtproof_run" in getattr(item, "fixturenames", ()) or _claims(item):
+        _note(item, report, run)
+    if run.broken is not None and failure is run.broken:
+        item.session.shouldstop = f"virtproof: {run.broken}"
+    return report
+
+
+def _one_line(item: pytest.Item, call: pytest.CallInfo[None], error: VirtproofError) -> str:
+    """A fault that has a name needs no traceback: the line, the place in the test, the detail."""
+    assert call.excinfo is not None
+    inside = [entry for entry in call.excinfo.traceback if Path(entry.path) == item.path]
+    where = f"{item.path.name}:{inside[-1].lineno + 1}" if inside else item.nodeid
+    tail = f"\n{error.detail.strip()[-2000:]}" if error.detail else ""
+    return f"{error}\n[{where}]{tail}"
+
+
+def _note(item: pytest.Item, report: pytest.TestReport, run: Run) -> None:
+    """Attach our facts to the last phase's report; save evidence while the guests still live.
+
+    Evidence is left by what failed, by a control that saw the failure it provoked, and by a switch.
+    """
+    test_guests = used(item)
+    options = item.config.stash[OPTIONS]
+    failure: BootFailedError | None = diagnosis_of(test_guests)
+    directory = options.out / "evidence" / evidence.directory_name(item.nodeid)
+    switched = any(guest.switches for guest in test_guests)
+    wanted = report.failed or (report.when == "call" and (failure is not None or switched))
+    if test_guests and report.when != "teardown" and wanted:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        (directory.parent / EVIDENCE_MARK).touch()
+        evidence.save(directory, test_guests, failure)
+        item.stash[KEEP] = report.failed and options.keep_guest
+    if report.when != "teardown":
+        return
+    facts: dict[str, Any] = {
+        "claims": _claims(item),
+        "guest": guest_record(test_guests[-1]) if test_guests else None,
+        "diagnosis": failure.diagnosis.as_dict() if failure else None,
+        "measurements": [],
+        "evidence": str(directory.relative_to(options.out)) if directory.is_dir() else None,
+        "environment": _environment(run),
+        "spent_s": {"guests": round(run.guests_s, 3), "images": round(run.images_s, 3)},
+    }
+    report.virtproof = facts  # type: ignore[attr-defined]  # pytest carries extra attributes to xdist's controller
+    report.user_properties.extend(properties(_sketch(item, facts)))
+
+
+def _sketch(item: pytest.Item, facts: dict[str, Any]) -> TestRecord:
+    guest = GuestRecord(**facts["guest"]) if facts["guest"] else None
+    return TestRecord(
+        item.nodeid,
+        "passed",
+        None,
+        facts["claims"],
+        guest,
+        facts["diagnosis"],
+        [],
+        0.0,
+        facts["evidence"],
+    )
+
+
+def _environment(run: Run) -> dict[str, Any]:
+    """Versions and accelerator, as far as this process has come to know them."""
+    found: dict[str, Any] = {}
+    if "accelerator" in run.__dict__:
+        found["accelerator"] = {"name": run.accelerator.accel.value, "why": run.accelerator.why}
+    if "lab" in run.__dict__:
+        found["versions"] = {
+            "virtproof": importlib.metadata.version("virtproof"),
+            "python": platform.python_version(),
+            "pytest": pytest.__version__,
+            **run.versions,
+        }
+    return found
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    session.config.stash[RUN].close()

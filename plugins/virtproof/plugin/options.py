@@ -1,0 +1,107 @@
+"""Command line options of the plugin, checked before anything starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from virtproof.errors import UsageError
+from virtproof.images import catalog, foreign
+from virtproof.images.store import default_cache, default_image
+
+ACCELERATORS = ("auto", "kvm", "tcg")
+
+
+def add_options(parser: pytest.Parser) -> None:
+    group = parser.getgroup("virtproof", "guests on virtio")
+    group.addoption(
+        "--image",
+        action="append",
+        metavar="NAME|FILE",
+        help="image to boot guests from: a catalog name or a qcow2/raw file; repeatable "
+        "(default: the catalog's image for this distribution)",
+    )
+    group.addoption(
+        "--accel",
+        default="auto",
+        metavar="auto|kvm|tcg",
+        help="accelerator; auto takes KVM only after a kernel was seen to boot on it (default: auto)",
+    )
+    group.addoption(
+        "--libvirt", metavar="URI", help="run guests on this libvirt instead of a private lab"
+    )
+    group.addoption(
+        "--network",
+        metavar="NAME",
+        help="libvirt network for guests, with --libvirt (default: default)",
+    )
+    group.addoption(
+        "--pool", metavar="NAME", help="storage pool for disks, with --libvirt (default: default)"
+    )
+    group.addoption(
+        "--cold", action="store_true", help="boot every guest, instead of copying one that is up"
+    )
+    group.addoption("--out", default="out", metavar="DIR", help="where results go (default: out)")
+    group.addoption(
+        "--keep-guest",
+        action="store_true",
+        help="leave the guests of a failed test running and print how to reach them",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options, typed. ``images`` are catalog names or absolute paths of files."""
+
+    images: tuple[str, ...]
+    accel: str
+    libvirt: str | None
+    network: str
+    pool: str
+    out: Path
+    keep_guest: bool
+    cache: Path
+    cold: bool = False
+
+
+def read_options(config: pytest.Config) -> Options:
+    """UsageError (with the nearest names) for what cannot be."""
+    accel = config.getoption("--accel")
+    if accel not in ACCELERATORS:
+        raise UsageError(f"--accel {accel}: no such accelerator", hint="one of auto, kvm, tcg")
+    uri = config.getoption("--libvirt")
+    for name in ("--network", "--pool"):
+        if config.getoption(name) and not uri:
+            raise UsageError(f"{name} goes with --libvirt", hint="the private lab has its own")
+    names = config.getoption("--image") or [default_image()]
+    return Options(
+        images=tuple(_known_image(config, name) for name in dict.fromkeys(names)),
+        accel=accel,
+        libvirt=uri,
+        network=config.getoption("--network") or "default",
+        pool=config.getoption("--pool") or "default",
+        out=_out(config),
+        keep_guest=bool(config.getoption("--keep-guest")),
+        cache=default_cache(),
+        cold=bool(config.getoption("--cold")),
+    )
+
+
+def _out(config: pytest.Config) -> Path:
+    """The results' directory, absolute; it may be missing. UsageError where a file is in its place."""
+    out: Path = (config.invocation_params.dir / config.getoption("--out")).resolve()
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is not a directory", hint="give another one")
+    return out
+
+
+def _known_image(config: pytest.Config, name: str) -> str:
+    """A catalog name as it is, a file by its absolute path; UsageError for neither."""
+    if not foreign.is_file_name(name):
+        return catalog.find(catalog.load(), name).name
+    path = (config.invocation_params.dir / name).resolve()
+    if not path.is_file():
+        raise UsageError(f"--image {name}: there is no such file", hint="or give a catalog name")
+    return str(path)

@@ -1,0 +1,165 @@
+"""What a run holds: accelerator, lab, connection, images, guests; each made when first asked for."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import TypeVar
+
+from virtproof.errors import VirtproofError
+from virtproof.guest.domain import Connection
+from virtproof.guest.guest import Guest
+from virtproof.guest.warm import Host, WarmGuests
+from virtproof.images import catalog
+from virtproof.images.store import ImageStore, PreparedImage
+from virtproof.lab import open_lab
+from virtproof.lab.accel import AccelVerdict, probe
+from virtproof.lab.base import Lab
+from virtproof.lab.user import UserLibvirt
+from virtproof.plugin.options import Options
+from virtproof.plugin.progress import Progress
+from virtproof.spec import Accel, GuestSpec
+
+T = TypeVar("T")
+# A disposable guest's address had other host keys yesterday: ssh shall neither ask nor remember.
+NO_HOST_KEY = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null")
+
+
+class Run:
+    """One session's (or one xdist worker's) resources. A fault while making one ends the session:
+    ``broken`` is then the one line that says why."""
+
+    def __init__(self, options: Options, progress: Progress) -> None:
+        self.options = options
+        self.progress = progress
+        self.broken: VirtproofError | None = None
+        self.images_s = 0.0
+        self.guests: list[Guest] = []
+        self._kept: list[Guest] = []
+
+    @cached_property
+    def accelerator(self) -> AccelVerdict:
+        """The accelerator, as probed."""
+        return self._or_break(self._probe)
+
+    def _probe(self) -> AccelVerdict:
+        store = ImageStore(self.options.cache, Accel.TCG, self.progress.long)
+        kernel = store.probe_kernel()
+        if kernel is None and self.options.accel != "tcg":
+            kernel = store.fetch_probe_kernel()
+        return probe(kernel, self.options.accel, cache=self.options.cache)
+
+    @cached_property
+    def store(self) -> ImageStore:
+        return ImageStore(self.options.cache, self.accelerator.accel, self.progress.long)
+
+    @cached_property
+    def lab(self) -> Lab:
+        return self._or_break(self._open)
+
+    def _open(self) -> Lab:
+        options = self.options
+        if options.libvirt is None:
+            return open_lab(options.cache, self.connect)
+        connection = self.connect(options.libvirt)
+        return UserLibvirt(options.libvirt, options.network, options.pool, connection)
+
+    def connect(self, uri: str) -> Connection:
+        """The session's connection to libvirt; guests of it outlive us only where they are kept."""
+        self.connection = Connection(uri, outlive=self.options.keep_guest)
+        return self.connection
+
+    def in_catalog(self, name: str) -> bool:
+        """Whether the catalog has an image of that name."""
+        return name in catalog.load()
+
+    @cached_property
+    def _warm(self) -> WarmGuests | None:
+        """Saved guests; none where they are not wanted, or would have to lie in a user's libvirt."""
+        if self.options.cold or self.options.libvirt is not None:
+            return None
+        return WarmGuests(self.store.cache, Host(self.versions))
+
+    def boot(self, guest: Guest) -> Guest:
+        """Bring up a guest that is defined: from a saved one of its kind, or by booting it."""
+        return self._warm.boot(guest) if self._warm else guest.boot()
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of libvirt's daemon and its QEMU."""
+        return self.connection.versions()
+
+    def image(self, name: str) -> PreparedImage:
+        """The prepared image; built first where it is missing."""
+        begin = time.monotonic()
+        try:
+            return self._or_break(lambda: self.store.prepared(name))
+        finally:
+            self.images_s += time.monotonic() - begin
+
+    def guest(self, spec: GuestSpec) -> Guest:
+        """A new guest, defined, not started; closed by whoever asked for it."""
+        image = self.image(spec.image)
+        lab = self.lab
+        guest = Guest(spec, image, lab, self.connection)
+        guest.say = lambda doing: self.progress.step(f"{guest.spec.id}: {doing}")
+        self.guests.append(guest)
+        try:
+            return guest.define()
+        except BaseException:
+            guest.close()  # its disks and its claim on memory are not to wait for the session's end
+            raise
+
+    @property
+    def guests_s(self) -> float:
+        """Seconds during which a guest or more ran."""
+        boots = sorted(boot.span for guest in self.guests for boot in guest.boots)
+        now, total, counted = time.monotonic(), 0.0, 0.0
+        for begin, end in boots:
+            until = min(end, now)
+            total += max(0.0, until - max(begin, counted))
+            counted = max(counted, until)
+        return total
+
+    def keep(self, guest: Guest) -> None:
+        """Leave a guest running when the session ends, and say how to reach it."""
+        if guest not in self._kept:
+            self._kept.append(guest)
+
+    def close(self) -> None:
+        """End guests and lab; kept ones stay, with the way to them on the terminal."""
+        for guest in self.guests:
+            if guest not in self._kept:
+                guest.close()
+        lab = self.__dict__.get("lab")
+        if lab is None:
+            return
+        if not self._kept:
+            lab.close()
+            return
+        enter = lab.linger()
+        for guest in self._kept:
+            address = guest.address(timeout_s=0.1) or "ADDRESS"
+            ssh = shlex.join(["ssh", "-i", str(guest.image.key), *NO_HOST_KEY, f"root@{address}"])
+            self.progress.long(
+                f"kept guest {guest.spec.id}\n"
+                f"  console: virsh -c '{lab.uri}' console {guest.name}\n"
+                f"  ssh:     {f'{enter} {ssh}'.strip()}\n"
+                f"  end it:  {self._ending(guest.name)}"
+            )
+
+    def _ending(self, name: str) -> str:
+        """The command that ends a kept guest; what lies in a user's own libvirt is theirs to end."""
+        if self.options.libvirt is None:
+            return "./run clean"
+        virsh = f"virsh -c '{self.lab.uri}'"
+        return f"{virsh} destroy {name}; {virsh} undefine {name} --remove-all-storage"
+
+    def _or_break(self, make: Callable[[], T]) -> T:
+        try:
+            return make()
+        except VirtproofError as error:
+            self.broken = error
+            raise

@@ -1,0 +1,78 @@
+"""The HTML report: one file that holds all it needs, and links into the evidence beside it."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from virtproof.measure.results import RunRecord, TestRecord
+from virtproof.report import cases, overview
+from virtproof.report.conclusion import conclude
+from virtproof.report.markup import Markup, document, el, join, stylesheet
+from virtproof.report.verdicts import matrix
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
+
+_SECTIONS = (
+    "environment",
+    "claims",
+    "failures",
+    "controls",
+    "switches",
+    "skipped",
+    "timings",
+    "tests",
+)
+
+
+def render(run: RunRecord, results: list[TestRecord], out_dir: Path) -> str:
+    """The report's text, to be written into ``out_dir`` as UTF-8; reads evidence below it only."""
+    full = matrix(results)
+    verdict = conclude(run, results, full)
+    broken = [record for record in results if record.outcome in ("failed", "error")]
+    anchors = {id(record): f"failure-{number}" for number, record in enumerate(broken, start=1)}
+    by_claim: dict[str, str] = {}
+    for record in broken:
+        for name in record.claims:
+            by_claim.setdefault(name, anchors[id(record)])
+    sections = [
+        overview.environment(run, full.columns),
+        overview.claims(full, by_claim),
+        cases.failures(results, anchors, out_dir) if broken else None,
+        cases.provoked(results, out_dir),
+        cases.switches(results, anchors, out_dir),
+        cases.skipped(results),
+        cases.timings(run, results),
+        cases.every_test(results),
+    ]
+    body = el(
+        "body",
+        el("main", overview.header(run, verdict), _contents(sections), *sections),
+        el(
+            "footer",
+            f"Made by Virtproof {run.versions.get('virtproof', '')}. ",
+            "Evidence links lead to the folder that lies beside this file.",
+        ),
+    )
+    return document(_head(verdict.sentence), body)
+
+
+def _head(title: str) -> Markup:
+    css = files("virtproof.report").joinpath("style.css").read_text(encoding="utf-8")
+    return el(
+        "head",
+        el("meta", charset="utf-8"),
+        el("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        el("meta", name="color-scheme", content="light dark"),
+        el("meta", name="referrer", content="no-referrer"),
+        el("title", f"{title} \N{EN DASH} Virtproof"),
+        stylesheet(css),
+    )
+
+
+def _contents(sections: list[Markup | None]) -> Markup:
+    """Links to the sections that are there."""
+    there = [name for name, part in zip(_SECTIONS, sections, strict=True) if part is not None]
+    links = [el("li", el("a", name.capitalize(), href=f"#{name}")) for name in there]
+    return join(el("nav", el("ul", *links, class_="inline"), aria_label="Sections"))

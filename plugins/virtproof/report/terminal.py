@@ -1,0 +1,111 @@
+"""The closing verdict on the terminal, as lines. Pure: no colours, no pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from virtproof.measure.results import RunRecord, TestRecord
+from virtproof.measure.store import clean_line
+from virtproof.report.conclusion import Standing, conclude
+from virtproof.report.verdicts import Matrix, Row, State, matrix
+
+_DASH = "\N{EN DASH}"
+_SIGNS = {State.PASSED: "✓", State.FAILED: "✗", State.ERROR: "✗"}
+_ASCII = str.maketrans({"✓": "+", "✗": "x", _DASH: "-", "·": "|", "…": "~"})
+
+
+def summary_lines(
+    run: RunRecord,
+    results: Sequence[TestRecord],
+    width: int,
+    *,
+    out: Path | None = None,
+    encoding: str = "utf-8",
+) -> list[str]:
+    """The verdict, its environment, a line a claim group and a line a failed test.
+
+    ``width`` in columns; a failed test's line may be longer, as its path must stay whole.
+    ``out`` is put before the evidence directories. Encodings other than UTF-8 get plain ASCII.
+    """
+    full = matrix(results)
+    verdict = conclude(run, results, full)
+    sign = "✓" if verdict.standing is Standing.CONFORMS else "✗"
+    if verdict.standing is Standing.INCOMPLETE:
+        sign = _DASH
+    lines = [_cut(f"{sign} {verdict.sentence}", width)]
+    lines += [_cut(f"  {note}", width) for note in verdict.notes]
+    lines += ["", _cut(f"  {_environment(run, full)}", width), ""]
+    lines += [_cut(f"  {line}", width) for line in _groups(full)]
+    failures = [r for r in results if r.outcome in ("failed", "error")]
+    if failures:
+        lines.append("")
+        lines += [_failure(record, width, out) for record in failures]
+    if encoding.lower().replace("-", "").replace("_", "") not in ("utf8", "utf8sig"):
+        lines = [_ascii(line) for line in lines]
+    return lines
+
+
+def _environment(run: RunRecord, full: Matrix) -> str:
+    kernels = ", ".join(dict.fromkeys(c.kernel for c in full.columns if c.kernel)) or "unknown"
+    parts = (
+        f"{run.accelerator['name']}",
+        f"QEMU {run.versions.get('qemu') or 'unknown'}",
+        f"libvirt {run.versions.get('libvirt') or 'unknown'}",
+        f"host {run.host['kernel']}",
+        f"guest {kernels}",
+    )
+    return clean_line(" · ".join(parts))
+
+
+def _groups(full: Matrix) -> list[str]:
+    lines = []
+    for name, members in groupby(full.rows, key=lambda row: row.claim.group):
+        rows = list(members)
+        held = sum(row.whole.state is State.PASSED for row in rows)
+        sign = _SIGNS[State.FAILED] if _any_bad(rows) else "✓" if held == len(rows) else _DASH
+        lines.append(f"{sign} {name:<6}{f'{held}/{len(rows)}':>4}  {_exceptions(rows)}".rstrip())
+    return lines
+
+
+def _any_bad(rows: list[Row]) -> bool:
+    return any(row.whole.state in (State.FAILED, State.ERROR) for row in rows)
+
+
+def _exceptions(rows: list[Row]) -> str:
+    """The claims of a group that did not hold, by state: ``failed: DISK-3 · not run: DISK-7``."""
+    parts = []
+    for state in (State.FAILED, State.ERROR, State.SKIPPED, State.NOT_RUN):
+        ids = [row.claim.id for row in rows if row.whole.state is state]
+        needs = {row.claim.needs for row in rows if row.whole.state is state and row.claim.needs}
+        why = f" (needs {'; '.join(sorted(needs))})" if needs and state is State.NOT_RUN else ""
+        if ids:
+            parts.append(f"{state}: {', '.join(ids)}{why}")
+    return " · ".join(parts)
+
+
+def _failure(record: TestRecord, width: int, out: Path | None) -> str:
+    """One line: test, diagnosis with its quoted line (or the reason), evidence directory.
+
+    Only the quoted line or reason gives way to the width, and keeps 40 columns: a long path wraps.
+    """
+    parts = [f"✗ {_cut(clean_line(record.test.rpartition('::')[2]), 70)}"]
+    said = next((line for line in (record.reason or "").splitlines() if line.strip()), "")
+    if record.diagnosis:
+        parts.append(clean_line(record.diagnosis["name"]))
+        said = record.diagnosis["line"]
+    path = ""
+    if record.evidence:
+        path = clean_line(str(out / record.evidence if out else record.evidence))
+    used = sum(len(part) + 2 for part in parts) + len(path)
+    return "  ".join(filter(None, [*parts, _cut(clean_line(said), max(40, width - used)), path]))
+
+
+def _cut(line: str, width: int) -> str:
+    line = line.rstrip()
+    return line if len(line) <= width else f"{line[: max(1, width - 1)].rstrip()}…"
+
+
+def _ascii(line: str) -> str:
+    return line.translate(_ASCII).encode("ascii", "replace").decode()

@@ -1,0 +1,57 @@
+"""Guests that the suites share, each named after the state a test finds it in."""
+
+from __future__ import annotations
+
+import pytest
+
+from virtproof.guest.guest import Guest
+from virtproof.images.store import PreparedImage
+from virtproof.plugin.guests import GuestFactory
+from virtproof.plugin.options import read_options
+from virtproof.plugin.run import Run
+from virtproof.spec import DataDisk, DiskBus, NicModel
+
+# One data disk a bus; the serial tells it apart in the guest.
+DATA_DISKS = tuple(DataDisk(bus, f"data{bus.replace('-', '')}") for bus in DiskBus)
+READ_ONLY = DataDisk(DiskBus.VIRTIO, "readonly", readonly=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """These suites always leave a JUnit file beside the other results."""
+    if not config.option.xmlpath and not hasattr(config, "workerinput"):
+        config.option.xmlpath = str(read_options(config).out / "junit.xml")
+
+
+@pytest.fixture
+def ide_image(image: PreparedImage) -> PreparedImage:
+    """The image under test, if it can boot from IDE: an image made on virtio alone need not."""
+    if image.installed_on == "virtio":
+        pytest.skip(f"{image.name} was installed on virtio: its initramfs need not know IDE")
+    return image
+
+
+@pytest.fixture
+def sibling(virtproof_run: Run, image_name: str):  # a function, typed within
+    """The image made like the one under test but otherwise (``virtio``, ``dracut``): its name."""
+
+    def named(suffix: str) -> str:
+        name = f"{image_name}-{suffix}"
+        if not virtproof_run.in_catalog(name):
+            pytest.skip(f"the catalog has no image {name}")
+        return name
+
+    return named
+
+
+@pytest.fixture
+def emulated_guest(shared_guest_on: GuestFactory) -> Guest:
+    """A running guest without any virtio device: IDE and RTL8139. Shared: read only."""
+    return shared_guest_on(disk=DiskBus.IDE, nic=NicModel.RTL8139)
+
+
+@pytest.fixture
+def virtio_guest(shared_guest_on: GuestFactory) -> Guest:
+    """A running guest with a virtio NIC and a data disk on every bus. Shared: put back what changes."""
+    return shared_guest_on(
+        disk=DiskBus.IDE, nic=NicModel.VIRTIO, data_disks=(*DATA_DISKS, READ_ONLY)
+    )

@@ -1,0 +1,59 @@
+"""What several of the harness's own tests need: a lab of their own, away from the user's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from virtproof import host
+from virtproof.guest.domain import Connection
+from virtproof.lab import PrivateLab, open_lab
+
+TOOLS = ("unshare", "libvirtd", "dnsmasq", "ip", "qemu-img", "qemu-system-x86_64")
+
+
+def why_no_lab() -> str:
+    """Why this machine cannot start a lab; empty where it can."""
+    missing = [name for name in TOOLS if host.find_program(name) is None]
+    if missing:
+        return f"not installed: {', '.join(missing)}"
+    if os.getuid() != 0 and host.find_program("newuidmap") is None:
+        return "not root, and newuidmap is not installed"
+    return ""
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Iterator[Path]:
+    """A runtime directory of the module's own, with a path that UNIX sockets have room for."""
+    if reason := why_no_lab():
+        pytest.skip(reason)
+    path = Path(tempfile.mkdtemp(prefix="vp-", dir="/tmp"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VIRTPROOF_RUNTIME", str(path))
+        yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache directory of the module's own."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def living(runtime: Path, cache: Path) -> Iterator[tuple[PrivateLab, Connection]]:  # noqa: ARG001
+    """A lab with its network up, and the connection to its libvirtd."""
+    connections: list[Connection] = []
+
+    def connect(uri: str) -> Connection:
+        connections.append(Connection(uri))
+        return connections[-1]
+
+    with open_lab(cache, connect) as lab:
+        yield lab, connections[0]
+        connections[0].close()

@@ -1,0 +1,319 @@
+"""Domains of specs: as written down in data/golden, and taken by libvirt's schema and by libvirtd.
+
+After a wanted change, ``VIRTPROOF_GOLDEN=write`` writes the files anew, to be read before they are
+committed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lxml import etree
+
+from virtproof.guest.domain import Connection, RefusedError
+from virtproof.guest.domain_xml import (
+    METADATA,
+    Resources,
+    data_disk,
+    disk,
+    domain_xml,
+    interface,
+    text,
+)
+from virtproof.lab import PrivateLab
+from virtproof.spec import Accel, DataDisk, DiskBus, Firmware, GuestSpec, Machine, NicModel
+
+GOLDEN = Path(__file__).parent / "data" / "golden"
+RNG = Path("/usr/share/libvirt/schemas/domain.rng")
+UUID = "11111111-2222-4333-8444-555555555555"
+MAC = "52:54:00:00:00:01"
+
+SPECS = {
+    "ide-rtl8139": GuestSpec("debian-12"),
+    "sata-e1000-q35": GuestSpec(
+        "debian-12", machine=Machine.Q35, disk=DiskBus.SATA, nic=NicModel.E1000
+    ),
+    "scsi-no-nic": GuestSpec("debian-12", disk=DiskBus.SCSI, nic=None),
+    "virtio-virtio-kvm": GuestSpec(
+        "debian-12", accel=Accel.KVM, disk=DiskBus.VIRTIO, nic=NicModel.VIRTIO, cpus=2
+    ),
+    "virtio-scsi-virtio": GuestSpec("debian-12", disk=DiskBus.VIRTIO_SCSI, nic=NicModel.VIRTIO),
+    "uefi-virtio-kvm": GuestSpec(
+        "debian-12",
+        accel=Accel.KVM,
+        machine=Machine.Q35,
+        firmware=Firmware.UEFI,
+        disk=DiskBus.VIRTIO,
+        nic=NicModel.VIRTIO,
+        memory_mib=1024,
+    ),
+    "all-buses": GuestSpec(
+        "debian-12",
+        disk=DiskBus.SCSI,
+        data_disks=(
+            DataDisk(DiskBus.IDE, "ide1"),
+            DataDisk(DiskBus.SATA, "sata1"),
+            DataDisk(DiskBus.VIRTIO_SCSI, "vscsi1"),
+            DataDisk(DiskBus.SCSI, "scsi1"),
+            DataDisk(DiskBus.VIRTIO_SCSI, "vscsi2", readonly=True),
+            DataDisk(DiskBus.VIRTIO, "blk1"),
+            DataDisk(DiskBus.VIRTIO, "blk2", readonly=True),
+        ),
+    ),
+}
+
+
+def resources(
+    spec: GuestSpec, name: str = "virtproof-golden", directory: str = "/disks"
+) -> Resources:
+    data = tuple(f"{directory}/{disk.serial}.raw" for disk in spec.data_disks)
+    return Resources(name, UUID, MAC, "virtproof", f"{directory}/root.qcow2", data)  # fmt: skip
+
+
+def canonical(xml: str) -> str:
+    """The same text for what is the same document: attributes sorted, no white space between."""
+    parser = etree.XMLParser(remove_blank_text=True)
+    root = etree.fromstring(xml, parser)
+    return etree.tostring(root, method="c14n2").decode()
+
+
+def all_specs() -> list[GuestSpec]:
+    """Every bus with every NIC, accelerator and machine that can be."""
+    return [
+        GuestSpec("debian-12", accel, machine, firmware, bus, nic)
+        for accel in Accel
+        for machine, firmware in (
+            (Machine.PC, Firmware.BIOS),
+            (Machine.Q35, Firmware.BIOS),
+            (Machine.Q35, Firmware.UEFI),
+        )
+        for bus in DiskBus
+        for nic in (None, *NicModel)
+        if (machine, bus) != (Machine.Q35, DiskBus.IDE)
+    ]
+
+
+@pytest.fixture(scope="module")
+def schema() -> etree.RelaxNG:
+    """libvirt's own schema of a domain."""
+    if not RNG.exists():
+        pytest.skip("libvirt's schemas are not installed")
+    return etree.RelaxNG(etree.parse(str(RNG)))
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_domain_is_the_one_written_down(name: str) -> None:
+    made = domain_xml(SPECS[name], resources(SPECS[name]))
+    path = GOLDEN / f"{name}.xml"
+    if os.environ.get("VIRTPROOF_GOLDEN") == "write":
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(made)
+    assert canonical(made) == canonical(path.read_text())
+
+
+def test_no_file_is_written_down_that_nothing_compares() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.xml")} == set(SPECS)
+
+
+def test_the_comparison_sees_one_attribute_and_no_white_space() -> None:
+    assert canonical('<a b="1" c="2"><d/></a>') == canonical('<a c="2"\n b="1">\n <d></d></a>')
+    assert canonical('<a b="1"/>') != canonical('<a b="2"/>')
+
+
+def test_libvirts_schema_takes_every_combination(schema: etree.RelaxNG) -> None:
+    specs = [*all_specs(), *SPECS.values()]
+    assert len(specs) > 100
+    for spec in specs:
+        document = etree.fromstring(domain_xml(spec, resources(spec)))
+        assert schema.validate(document), f"{spec.id}: {schema.error_log.last_error}"
+
+
+def broken(change: Callable[[etree._Element], None]) -> str:
+    root = etree.fromstring(
+        domain_xml(SPECS["virtio-virtio-kvm"], resources(SPECS["virtio-virtio-kvm"]))
+    )
+    change(root)
+    return etree.tostring(root, encoding="unicode")  # fmt: skip
+
+
+def one(root: etree._Element, path: str) -> etree._Element:
+    found = root.find(path)
+    assert found is not None, path
+    return found
+
+
+BREAKAGES: dict[str, Callable[[etree._Element], None]] = {
+    "an element unknown": lambda root: one(root, "devices").append(etree.Element("disc")),
+    "a bus unknown": lambda root: one(root, "devices/disk/target").set("bus", "virtoi"),
+    "no target": lambda root: one(root, "devices/disk").remove(one(root, "devices/disk/target")),
+    "a bad MAC": lambda root: one(root, "devices/interface/mac").set("address", "52:54"),
+}
+
+
+@pytest.mark.parametrize("what", BREAKAGES)
+def test_the_schema_refuses_a_broken_domain(schema: etree.RelaxNG, what: str) -> None:
+    assert not schema.validate(etree.fromstring(broken(BREAKAGES[what])))
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_libvirtd_defines_it_and_keeps_bus_model_and_serial(
+    living: tuple[PrivateLab, Connection], name: str
+) -> None:
+    _, connection = living
+    spec = SPECS[name].but(accel=Accel.TCG)  # libvirt refuses KVM where there is none
+    domain = connection.define(domain_xml(spec, resources(spec, f"virtproof-{name}")))
+    try:
+        kept = etree.fromstring(domain.xml(inactive=True))
+        wanted = [spec.disk, *(data.bus for data in spec.data_disks)]
+        serials = ["root", *(data.serial for data in spec.data_disks)]
+        assert {
+            one(disk, "serial").text: one(disk, "target").get("bus")
+            for disk in kept.iterfind("devices/disk")
+        } == {serial: bus.libvirt_bus for serial, bus in zip(serials, wanted, strict=True)}
+        models = [model.get("type") for model in kept.iterfind("devices/interface/model")]
+        assert models == ([spec.nic.value] if spec.nic else [])
+        assert metadata(kept) == spec.id
+        assert virtio_devices(kept) == sum(bus.is_virtio for bus in wanted) + (
+            spec.nic is NicModel.VIRTIO
+        )
+    finally:
+        domain.undefine()
+
+
+def metadata(domain: etree._Element) -> str | None:
+    return one(domain, f"metadata/{{{METADATA}}}guest").text
+
+
+def virtio_devices(domain: etree._Element) -> int:
+    """Disks and NICs on virtio, and whatever else libvirt put on virtio by itself."""
+    scsi = {
+        controller.get("index")
+        for controller in domain.iterfind("devices/controller[@model='virtio-scsi']")
+    }
+    behind = [
+        address
+        for address in domain.iterfind("devices/disk/address[@type='drive']")
+        if address.get("controller") in scsi
+        and address.getparent().find("target").get("bus") == "scsi"  # type: ignore[union-attr]
+    ]
+    plain = [
+        *domain.iterfind("devices/disk/target[@bus='virtio']"),
+        *domain.iterfind("devices/interface/model[@type='virtio']"),
+        *domain.iterfind("devices/controller[@type='virtio-serial']"),
+        *domain.iterfind("devices/memballoon[@model='virtio']"),
+        *domain.iterfind("devices/rng"),
+        *domain.iterfind("devices/video/model[@type='virtio']"),
+    ]
+    return len(behind) + len(plain)
+
+
+@pytest.mark.parametrize("what", BREAKAGES)
+def test_libvirtd_refuses_a_broken_domain(living: tuple[PrivateLab, Connection], what: str) -> None:
+    with pytest.raises(RefusedError, match="libvirt refuses the domain: "):
+        living[1].define(broken(BREAKAGES[what]))
+
+
+def test_a_guest_of_emulated_devices_holds_no_virtio_device_in_qemu(
+    living: tuple[PrivateLab, Connection],
+) -> None:
+    """QEMU itself is asked: the command line that libvirt makes of the domain."""
+    lab, connection = living
+    assert "virtio" not in started(lab, connection, "ide-rtl8139")
+    assert "virtio-scsi-pci" in started(lab, connection, "virtio-scsi-virtio")
+
+
+def started(lab: PrivateLab, connection: Connection, name: str) -> str:
+    """QEMU's command line of a domain that stood for a moment, its CPUs stopped."""
+    spec = SPECS[name].but(memory_mib=128)
+    root = lab.storage.blank(f"root-{name}", 1)
+    unique = f"virtproof-run-{name}"
+    made = Resources(unique, UUID, MAC, lab.network, root)
+    xml = domain_xml(spec, made).replace('type="qcow2"', 'type="raw"')
+    domain = connection.define(xml)
+    try:
+        domain.start()
+        assert domain.state() == ("paused", "")
+        log = lab.qemu_log(unique)
+    finally:
+        domain.destroy()
+        domain.undefine()
+        lab.storage.remove(root)
+    assert "-device" in log
+    return "\n".join(line for line in log.splitlines() if line.startswith("-"))
+
+
+# --- single devices -------------------------------------------------------------------------
+
+
+def test_the_control_channel_and_the_console_need_no_virtio() -> None:
+    root = etree.fromstring(domain_xml(SPECS["ide-rtl8139"], resources(SPECS["ide-rtl8139"])))
+    ports = [(p.get("type"), p.get("port")) for p in root.iterfind("devices/serial/target")]
+    assert ports == [("isa-serial", "0"), ("isa-serial", "1")]
+    assert one(root, "devices/memballoon").get("model") == "none"
+    assert one(root, "os/bios").get("useserial") == "yes"
+
+
+def test_two_specs_that_differ_in_the_nic_differ_in_nothing_else() -> None:
+    spec = SPECS["ide-rtl8139"]
+    old = domain_xml(spec, resources(spec))
+    new = domain_xml(spec.but(nic=NicModel.VIRTIO), resources(spec))
+    pairs = zip(old.splitlines(), new.splitlines(), strict=True)
+    changed = [line.strip() for pair in pairs for line in pair if len({*pair}) > 1]
+    assert spec.id in changed[0]
+    assert changed[2:] == ['<model type="rtl8139"/>', '<model type="virtio"/>']
+
+
+def test_only_the_root_disk_boots() -> None:
+    root = etree.fromstring(domain_xml(SPECS["all-buses"], resources(SPECS["all-buses"])))
+    booted = root.findall("devices/disk/boot/..")
+    assert [one(disk, "serial").text for disk in booted] == ["root"]
+
+
+def test_no_two_disks_share_a_name_or_a_place() -> None:
+    root = etree.fromstring(domain_xml(SPECS["all-buses"], resources(SPECS["all-buses"])))
+    names = [target.get("dev") for target in root.iterfind("devices/disk/target")]
+    assert len(set(names)) == len(names) == 8
+    places = [tuple(sorted(a.items())) for a in root.iterfind("devices/disk/address")]
+    assert len(set(places)) == len(places) == 4
+    controllers = {
+        c.get("index"): c.get("model") for c in root.iterfind("devices/controller[@type='scsi']")
+    }
+    assert controllers == {"0": "lsilogic", "1": "virtio-scsi"}
+
+
+def test_names_from_outside_cannot_break_out_of_their_place() -> None:
+    nasty = '"/><disk type="file"/>&<!--'
+    spec = GuestSpec(nasty)
+    root = etree.fromstring(domain_xml(spec, Resources(nasty, UUID, MAC, nasty, nasty)))
+    assert len(root.findall("devices/disk")) == 1
+    assert one(root, "name").text == nasty
+    assert one(root, "devices/disk/source").get("file") == nasty
+    assert one(root, "devices/interface/source").get("network") == nasty
+    assert metadata(root) == spec.id
+
+
+def test_as_many_paths_as_data_disks_are_wanted() -> None:
+    spec = SPECS["all-buses"]
+    with pytest.raises(ValueError, match="shorter"):
+        domain_xml(spec, Resources("n", UUID, MAC, "virtproof", "/root", ("/one",)))
+
+
+def test_single_devices_are_what_a_domain_holds() -> None:
+    spec = GuestSpec(
+        "debian-12", data_disks=(DataDisk(DiskBus.VIRTIO_SCSI, "d", readonly=True),), nic=None
+    )
+    root = etree.fromstring(domain_xml(spec, resources(spec)))
+    made = text(data_disk(spec.data_disks[0], "/disks/d.raw", "sda"))
+    held = etree.tostring(root.findall("devices/disk")[1], encoding="unicode")
+    assert canonical(made) == canonical(held)
+    assert "<address" not in text(disk("/d", "raw", "vdb", DiskBus.VIRTIO, "d"))
+
+
+def test_an_interface_has_an_mtu_only_where_one_is_given() -> None:
+    plain = interface(NicModel.VIRTIO, MAC, "virtproof")
+    assert plain.find("mtu") is None
+    assert one(plain, "rom").get("enabled") == "no"
+    assert one(interface(NicModel.VIRTIO, MAC, "virtproof", 9000), "mtu").get("size") == "9000"

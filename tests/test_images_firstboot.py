@@ -1,0 +1,157 @@
+"""The first boot's end: known at once, whichever it is; and by real QEMU where that is cheap."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from virtproof.errors import ImageError, MissingToolError
+from virtproof.images import firstboot
+from virtproof.images.child import spawned
+from virtproof.images.firstboot import FirstBoot, judged, last_lines
+from virtproof.spec import Accel
+
+needs_qemu = pytest.mark.skipif(
+    shutil.which("qemu-system-x86_64") is None, reason="no qemu-system-x86_64"
+)
+GOOD = (
+    b"[  OK  ] x\r\n\r\nvirtproof: prepared initramfs=dracut agent=yes kernel=6.1.0-9-amd64 .\r\n"
+)
+
+
+def boot(folder: Path, **changes: object) -> FirstBoot:
+    values: dict[str, object] = {
+        "disk": folder / "disk.raw",
+        "format": "raw",
+        "bus": "ide",
+        "seed": folder / "seed.iso",
+        "console": folder / "console.log",
+        "accel": Accel.TCG,
+        "own_build": True,
+    }
+    return FirstBoot(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_the_script_s_last_words_are_the_facts() -> None:
+    verdict = judged(GOOD)
+    assert verdict is not None
+    assert not verdict.fault
+    assert verdict.facts == {"initramfs": "dracut", "agent": "yes", "kernel": "6.1.0-9-amd64"}
+
+
+@pytest.mark.parametrize("cut", range(len(b"virtproof: prepared"), 65, 7))
+def test_half_a_line_is_no_end(cut: int) -> None:
+    assert judged(GOOD[: GOOD.index(b"virtproof") + cut]) is None
+
+
+def test_a_line_that_the_kernel_broke_into_is_passed_over_for_the_next() -> None:
+    torn = b"\nvirtproof: prepared initramfs=dra[   12.3] sd 0:0:0:0: x\n"
+    assert judged(torn) is None
+    verdict = judged(torn + GOOD)
+    assert verdict is not None
+    assert verdict.facts["initramfs"] == "dracut"
+
+
+def test_values_that_no_script_of_ours_says_are_dropped() -> None:
+    verdict = judged(b"virtproof: prepared initramfs=dracut kernel=<script> a\x1b[31m=b .\n")
+    assert verdict is not None
+    assert verdict.facts == {"initramfs": "dracut"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[    3.1] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)",
+        b"ALERT!  UUID=0c02-99 does not exist.  Dropping to a shell!",
+        b"(initramfs) ",
+        b"Entering emergency mode. Exit the shell to continue.",
+        b"You are in emergency mode. After logging in, type",
+        b"No bootable device.",
+        b"grub rescue> ",
+        b"virtproof: failed while setting up SSH (status 1) .",
+    ],
+)
+def test_a_boot_that_is_over_is_known_by_its_words(line: bytes) -> None:
+    verdict = judged(b"one\r\n" + line + b"\r\n")
+    assert verdict is not None
+    assert verdict.fault
+    assert judged(b"one\r\ntwo\r\n") is None
+
+
+def test_a_console_s_escapes_do_not_reach_the_terminal() -> None:
+    lines = last_lines(b"\x1b[2J\x1b[31mred\x1b[0m\r\n\x00\x07\r\n\x1b]0;title\x07x\r\n")
+    assert lines[0] == "red"
+    assert not any("\x1b" in line or "\x07" in line for line in lines)
+
+
+def test_a_comma_in_a_path_is_no_option_of_qemu_s(tmp_path: Path) -> None:
+    folder = tmp_path / "a,b"
+    argv = firstboot.command(boot(folder))
+    assert [arg for arg in argv if arg.startswith(f"file={tmp_path}/a,,b/disk.raw,if=none")]
+
+
+def test_the_first_boot_reaches_no_network(tmp_path: Path) -> None:
+    argv = firstboot.command(boot(tmp_path, own_build=False, bus="virtio"))
+    assert argv[argv.index("-nic") + 1] == "none"
+    assert argv[argv.index("-smbios") + 1] == "type=1,serial=ds=nocloud"
+    assert "max" in argv
+    assert any(arg.startswith("virtio-blk-pci") for arg in argv)
+
+
+@needs_qemu
+@pytest.mark.parametrize("name", ["plain", "a b,c=d"])
+def test_a_disk_without_a_boot_loader_ends_the_wait_at_once(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    for file in ("disk.raw", "seed.iso"):
+        (folder / file).write_bytes(b"\0" * (1 << 20))
+    begin = time.monotonic()
+    with pytest.raises(ImageError, match="first boot: it says 'No bootable device'"):
+        firstboot.run(boot(folder))
+    assert time.monotonic() - begin < 60
+
+
+@needs_qemu
+def test_a_disk_that_only_halts_is_cut_off_by_the_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halt = b"\xfa\xf4\xeb\xfd"  # cli; hlt; jmp
+    (tmp_path / "disk.raw").write_bytes(halt + b"\0" * 506 + b"\x55\xaa" + b"\0" * (1 << 20))
+    (tmp_path / "seed.iso").write_bytes(b"\0" * (1 << 20))
+    monkeypatch.setitem(firstboot.DEADLINE_S, Accel.TCG, 1.5)
+    with pytest.raises(ImageError, match=r"first boot: no end within 2 s.*cloud-init") as caught:
+        firstboot.run(boot(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+@needs_qemu
+def test_what_qemu_refuses_is_quoted(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"QEMU ended with status 1: .*disk\.raw"):
+        firstboot.run(boot(tmp_path))
+
+
+def test_a_machine_without_qemu_is_told_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("virtproof.host.SYSTEM_DIRECTORIES", ())
+    with pytest.raises(MissingToolError, match="qemu-system-x86_64.*apt install"):
+        firstboot.run(boot(tmp_path))
+
+
+def test_nothing_outlives_an_interrupted_wait() -> None:
+    def interrupted() -> None:
+        with spawned(["sleep", "600"]) as child:
+            started.append(child)
+            raise KeyboardInterrupt
+
+    started: list[subprocess.Popen[bytes]] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert started[0].poll() is not None
+    gone = subprocess.run(["kill", "-0", str(started[0].pid)], capture_output=True, check=False)
+    assert gone.returncode != 0

@@ -1,0 +1,234 @@
+"""Specs: what cannot be is refused with a hint, ids are readable, typos find their nearest name."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import subprocess
+import time
+from typing import Any
+
+import pytest
+
+from virtproof.deadline import SCALE, Deadline, wait_for, within
+from virtproof.errors import UsageError, VirtproofError
+from virtproof.spec import Accel, Axis, DataDisk, DiskBus, Firmware, GuestSpec, Machine, NicModel
+
+
+def ide(count: int) -> tuple[DataDisk, ...]:
+    return tuple(DataDisk(DiskBus.IDE, f"data{number}") for number in range(count))
+
+
+Q35 = {"machine": Machine.Q35, "disk": DiskBus.SATA}
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    (
+        {"machine": Machine.Q35, "disk": DiskBus.IDE},
+        "machine q35 has no IDE controller (use machine pc, or bus sata)",
+    ),
+    (
+        {**Q35, "data_disks": ide(1)},
+        "machine q35 has no IDE controller (use machine pc, or bus sata)",
+    ),
+    ({"firmware": Firmware.UEFI}, "uefi is not offered on machine pc (use machine q35)"),
+    (
+        {"disk": DiskBus.IDE, "data_disks": ide(3)},
+        "more than 3 IDE disks (the fourth place is kept for a CD-ROM)",
+    ),
+    (
+        {"disk": DiskBus.VIRTIO, "data_disks": ide(4)},
+        "more than 3 IDE disks (the fourth place is kept for a CD-ROM)",
+    ),
+    ({"cpus": 0}, "0 CPUs and 768 MiB cannot run a guest (at least 1 CPU and 128 MiB)"),
+    ({"memory_mib": 127}, "1 CPUs and 127 MiB cannot run a guest (at least 1 CPU and 128 MiB)"),
+    (
+        {"data_disks": (DataDisk(DiskBus.VIRTIO, "twin"), DataDisk(DiskBus.SATA, "twin"))},
+        "two data disks share a serial: twin, twin",
+    ),
+]
+ALLOWED: list[dict[str, Any]] = [
+    {},
+    Q35,
+    {**Q35, "firmware": Firmware.UEFI},
+    {"disk": DiskBus.IDE, "data_disks": ide(2)},
+    {"disk": DiskBus.VIRTIO, "data_disks": ide(3)},
+    {"cpus": 1, "memory_mib": 128},
+    {"nic": None},
+    {"data_disks": (DataDisk(DiskBus.VIRTIO, "one"), DataDisk(DiskBus.SATA, "two"))},
+]
+
+
+@pytest.mark.parametrize(("fields", "line"), REFUSED)
+def test_what_cannot_be_is_refused_with_a_hint(fields: dict[str, Any], line: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        GuestSpec("debian-12", **fields)
+    assert str(refusal.value) == line
+
+
+@pytest.mark.parametrize("fields", ALLOWED, ids=str)
+def test_what_lies_just_beside_is_not(fields: dict[str, Any]) -> None:
+    assert GuestSpec("debian-12", **fields).image == "debian-12"
+
+
+@pytest.mark.parametrize("serial", ["", "a" * 21, "a b", "a/b", "../x", "a\n", "<a>", "größe"])
+def test_a_serial_that_a_guest_would_show_otherwise_is_refused(serial: str) -> None:
+    with pytest.raises(UsageError, match="is not 1 to 20 letters and digits"):
+        DataDisk(DiskBus.VIRTIO, serial)
+
+
+def test_the_longest_serial_and_the_smallest_disk_are_allowed() -> None:
+    assert DataDisk(DiskBus.VIRTIO, "a" * 20, size_mib=1).size_mib == 1
+
+
+def test_a_disk_without_a_size_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"disk d: size_mib is 0 \(at least 1\)"):
+        DataDisk(DiskBus.VIRTIO, "d", size_mib=0)
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        (GuestSpec("debian-12"), "debian-12/pc/ide+rtl8139/tcg"),
+        (
+            GuestSpec("debian-12", disk=DiskBus.VIRTIO_SCSI, nic=None, accel=Accel.KVM),
+            "debian-12/pc/virtio-scsi+no-nic/kvm",
+        ),
+        (
+            GuestSpec(
+                "u", machine=Machine.Q35, firmware=Firmware.UEFI, disk=DiskBus.SATA, nic=NicModel.E1000
+            ),
+            "u/q35-uefi/sata+e1000/tcg",
+        ),
+    ],
+)  # fmt: skip
+def test_ids_are_readable(spec: GuestSpec, name: str) -> None:
+    assert spec.id == name
+
+
+def test_but_changes_only_what_it_names_and_checks_again() -> None:
+    spec = GuestSpec("debian-12", cpus=2)
+    changed = spec.but(disk=DiskBus.VIRTIO)
+    assert changed == GuestSpec("debian-12", cpus=2, disk=DiskBus.VIRTIO)
+    assert spec.disk is DiskBus.IDE
+    with pytest.raises(UsageError, match="q35 has no IDE"):
+        spec.but(machine=Machine.Q35)
+
+
+def test_a_spec_is_frozen_and_can_be_a_key() -> None:
+    spec = GuestSpec("debian-12")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spec.cpus = 2  # type: ignore[misc]  # that it cannot be is what is tested
+    assert {spec: 1}[GuestSpec("debian-12")] == 1
+
+
+@pytest.mark.parametrize(
+    ("axis", "typo", "line"),
+    [
+        (DiskBus, "virtoi", "no DiskBus is called 'virtoi' (did you mean virtio?)"),
+        (
+            DiskBus,
+            "virtio-scs",
+            "no DiskBus is called 'virtio-scs' (did you mean virtio-scsi or virtio?)",
+        ),
+        (NicModel, "e100", "no NicModel is called 'e100' (did you mean e1000?)"),
+        (Accel, "zzz", "no Accel is called 'zzz' (one of: kvm, tcg)"),
+        (Machine, "Q35", "no Machine is called 'Q35' (did you mean q35?)"),
+        (Firmware, "", "no Firmware is called '' (one of: bios, uefi)"),
+    ],
+)
+def test_a_typo_finds_the_nearest_names(axis: type[Axis], typo: str, line: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        axis.parse(typo)
+    assert str(refusal.value) == line
+
+
+@pytest.mark.parametrize("axis", [Machine, Firmware, Accel, DiskBus, NicModel])
+def test_every_value_parses_to_itself(axis: type[Axis]) -> None:
+    assert [axis.parse(member.value) for member in axis] == list(axis)
+
+
+def test_each_bus_has_libvirts_names_and_linux_drivers() -> None:
+    table = {
+        bus.value: (bus.libvirt_bus, bus.controller_model, bus.target_prefix, bus.drivers)
+        for bus in DiskBus
+    }
+    assert table == {
+        "ide": ("ide", None, "hd", ("ata_piix",)),
+        "sata": ("sata", None, "sd", ("ahci",)),
+        "scsi": ("scsi", "lsilogic", "sd", ("sym53c8xx",)),
+        "virtio": ("virtio", None, "vd", ("virtio_blk",)),
+        "virtio-scsi": ("scsi", "virtio-scsi", "sd", ("virtio_scsi",)),
+    }
+    assert {bus for bus in DiskBus if bus.is_virtio} == {DiskBus.VIRTIO, DiskBus.VIRTIO_SCSI}
+    assert {nic.value: nic.drivers for nic in NicModel} == {
+        "rtl8139": ("8139cp", "8139too"),
+        "e1000": ("e1000",),
+        "virtio": ("virtio_net",),
+    }
+
+
+# --- errors and deadlines -------------------------------------------------------------------
+
+
+def test_an_error_is_one_line_with_its_hint_and_keeps_its_detail_apart() -> None:
+    error = VirtproofError("it broke", hint="mend it", detail="line 1\nline 2")
+    assert str(error) == "it broke (mend it)"
+    assert error.detail == "line 1\nline 2"
+    assert str(VirtproofError("it broke")) == "it broke"
+
+
+def test_emulation_has_more_time_and_every_accelerator_some() -> None:
+    assert set(SCALE) == set(Accel)
+    assert SCALE[Accel.TCG] > SCALE[Accel.KVM] == 1.0
+
+
+def test_a_deadline_passes_and_never_has_less_than_nothing_left() -> None:
+    ahead, behind = Deadline.after(60), Deadline.after(-1)
+    assert not ahead.passed
+    assert 59 < ahead.left_s <= 60
+    assert behind.passed
+    assert behind.left_s == 0.0
+
+
+def test_waiting_ends_with_the_first_answer_even_a_false_one() -> None:
+    answers = iter([None, None, 0, 1])
+    assert wait_for(lambda: next(answers), Deadline.after(10), 0.001) == 0
+
+
+def test_waiting_ends_at_the_deadline_and_not_an_interval_later() -> None:
+    begin = time.monotonic()
+    assert wait_for(lambda: None, Deadline.after(0.05), 30.0) is None
+    assert 0.05 <= time.monotonic() - begin < 5
+
+
+def test_a_deadline_that_has_passed_still_asks_once() -> None:
+    assert wait_for(lambda: "there", Deadline.after(-1), 1.0) == "there"
+
+
+def test_waiting_asks_once_more_after_its_last_pause() -> None:
+    asked: list[float] = []
+    deadline = Deadline.after(0.05)
+
+    def poll() -> str | None:
+        asked.append(time.monotonic())
+        return "late" if deadline.passed else None
+
+    assert wait_for(poll, deadline, 30.0) == "late"
+    assert len(asked) == 2
+
+
+def test_within_gives_what_the_function_gives() -> None:
+    assert within(10, lambda: "there") == "there"
+    with pytest.raises(ZeroDivisionError):
+        within(10, lambda: 1 // 0)
+
+
+def test_within_ends_what_the_function_had_started() -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def hang() -> None:
+        started.append(subprocess.Popen(["sleep", "60"]))
+        started[0].wait()
+
+    with pytest.raises(TimeoutError, match="no answer within 1 s"):
+        within(0.6, hang)
+    assert started[0].wait(10) == -signal.SIGTERM
