@@ -182,6 +182,12 @@ class Guest(Changes):
         return self.domain.state()[0]
 
     @property
+    def is_up(self) -> bool:
+        """Whether the guest runs and its agent has answered in this boot."""
+        running = self.is_defined and self.state == "running"
+        return running and self.boots[-1].started and self.boots[-1].agent.synchronised
+
+    @property
     def runner(self) -> Runner:
         """The control channel: guest agent, or SSH in an image that has none."""
         if self.image.agent:

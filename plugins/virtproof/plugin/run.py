@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from virtproof.errors import VirtproofError
 from virtproof.guest.domain import Connection
-from virtproof.guest.guest import Guest
+from virtproof.guest.guest import ADDRESS_S, Guest
 from virtproof.guest.warm import Host, WarmGuests
 from virtproof.images import catalog
 from virtproof.images.store import ImageStore, PreparedImage
@@ -141,7 +141,8 @@ class Run:
             return
         enter = lab.linger()
         for guest in self._kept:
-            address = guest.address(timeout_s=0.1) or "ADDRESS"
+            # A copy of a warm guest may have failed its test before DHCP gave it an address.
+            address = guest.address(timeout_s=ADDRESS_S if guest.is_up else 0.1) or "ADDRESS"
             ssh = shlex.join(["ssh", "-i", str(guest.image.key), *NO_HOST_KEY, f"root@{address}"])
             self.progress.long(
                 f"kept guest {guest.spec.id}\n"
