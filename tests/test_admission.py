@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from virtproof.errors import LabError
 from virtproof.lab.admission import Admission
 
 # Claims memory or a turn in a process of its own, says so, and holds it until it is told to go.
@@ -146,3 +147,12 @@ def test_leaving_twice_is_no_fault(admission: Admission, tmp_path: Path) -> None
     admission.leave("a")
     admission.leave("a")
     assert not list((tmp_path / "guests").glob("memory-*"))
+
+
+def test_nobody_waits_for_memory_for_ever(
+    admission: Admission, other: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other("theirs", "900")
+    monkeypatch.setattr("virtproof.lab.admission.WAIT_S", 0.2)
+    with pytest.raises(LabError, match="no 200 MiB of memory"):
+        admission.enter("ours", 200, lambda _: None)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import queue
+import re
 import threading
 import time
 
 import pytest
 
 from virtproof.errors import GuestError
-from virtproof.guest.console import Console
+from virtproof.guest.console import HEAD, TAIL, Console
 
 SOON_S = 10.0  # more than anything here takes; a wait that needs it has failed
 
@@ -52,6 +53,34 @@ def test_every_byte_is_kept_whatever_it_is() -> None:
     assert console.since(len(said) - 3) == said[-3:]
     assert console.since(len(said) + 5) == b""
     assert console.closed
+
+
+class Flood:
+    """A port out of which comes a GiB."""
+
+    def __init__(self) -> None:
+        self._chunk = b"0123456789abcdef" * 4096
+        self.left = (1 << 30) // len(self._chunk)
+
+    def receive(self) -> bytes:
+        self.left -= 1
+        return self._chunk if self.left >= 0 else b"the end"[: 7 * (self.left == -1)]
+
+    def send(self, data: bytes) -> int:
+        return len(data)
+
+
+def test_of_a_gigabyte_the_beginning_and_the_end_are_kept() -> None:
+    console = Console(Flood())
+    console.join(60)
+    assert console.size == (1 << 30) + 7
+    kept = console.since(0)
+    assert TAIL < len(kept) < HEAD + 2 * TAIL + 100
+    assert kept.startswith(b"0123456789abcdef")
+    assert kept.endswith(b"the end")
+    assert re.search(rb"\n\[\d+ bytes are not kept\]\n", kept)
+    assert console.since(console.size - 3) == b"end"
+    assert console.since(1 << 29) == kept[HEAD:]  # from within what is gone: all that is left
 
 
 def test_what_came_before_anybody_looked_is_there() -> None:

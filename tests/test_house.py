@@ -29,6 +29,7 @@ MAY_IMPORT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("probe.*", ("errors", "spec", "deadline", "guest.shell", "probe.*")),
     ("workload.*", ("errors", "spec", "guest.shell", "measure.*", "workload.*")),
     ("transition.*", ("errors", "spec", "guest.shell", "probe.*", "transition.*")),
+    ("diagnose.checkup", ("diagnose.*", "probe.health", "probe.exercise")),
     ("diagnose.*", ("errors", "diagnose.*")),
     ("report.*", ("errors", "measure.*", "claims", "diagnose.*", "report.*")),
     ("measure.*", ("errors", "measure.*")),

@@ -30,6 +30,9 @@ class Evidence:
     nic_facts: str = (
         ""  # one line a NIC, from the guest: "PCI-ADDRESS VENDOR:DEVICE DRIVER-or-dash"
     )
+    jobs: str = (
+        ""  # what the guest's init system has not finished, a line a job: "ID UNIT TYPE STATE"
+    )
     address: str | None = None  # the guest's IPv4 address; "" = waited for and not given
     ssh_error: str | None = None  # "" = SSH answered
 
@@ -49,6 +52,10 @@ class Diagnosis:
 NAMES = (
     "initramfs-lacks-virtio_blk",
     "initramfs-lacks-virtio_pci",
+    "initramfs-lacks-virtio_scsi",
+    "initramfs-lacks-disk-driver",
+    "initramfs-lacks-filesystem",
+    "initramfs-damaged",
     "root-names-device",
     "fstab-names-device",
     "bootloader-not-found",
@@ -63,6 +70,22 @@ NAMES = (
     "no-address",
     "ssh-refused",
     "nic-driver-missing",
+    "disk-driver-missing",
+    "disk-io-error",
+    "disk-data-wrong",
+    "disk-slow",
+    "flush-lost",
+    "root-read-only",
+    "root-full",
+    "link-down",
+    "link-flaps",
+    "duplicate-address",
+    "packet-loss",
+    "mtu-mismatch",
+    "nic-slow",
+    "virtio-legacy",
+    "clock-off",
+    "unit-failed",
     "windows-stop",
     "unknown",
 )

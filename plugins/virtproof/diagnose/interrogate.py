@@ -57,14 +57,14 @@ _PROMPTS: Final = (
 COMMANDS: Final = (
     'echo virtproof-"answers"-begin',
     (
-        "for n in block/virtio_blk virtio/virtio_pci scsi/virtio_scsi; do m=${n##*/}; s=absent; "
+        "for n in block/virtio_blk virtio/virtio_pci scsi/virtio_scsi scsi/sd_mod; do m=${n##*/}; s=absent; "
         "for f in /lib/modules/*/kernel/drivers/$n.ko* /sys/module/$m /sys/bus/virtio/drivers/$m; "
         'do [ -e $f ] && s=present; done; echo vp-"module" $m $s; done'
     ),
     (
         "for d in /sys/bus/pci/devices/*; do read -r v <$d/vendor; read -r i <$d/device; "
-        "b=unbound; [ -e $d/driver ] && b=bound; "
-        '[ $v = 0x1af4 ] && echo vp-"pci" ${d##*/} $v $i $b; done'
+        "read -r c <$d/class; b=unbound; [ -e $d/driver ] && b=bound; "
+        'case $v$c in 0x1af4*|*0x01????) echo vp-"pci" ${d##*/} $v $i $b;; esac; done'
     ),
     'echo vp-"virtio" /sys/bus/virtio/devices/* /sys/bus/virtio/drivers/*',
     'cd /sys/class/block; echo vp-"block" *; cd /',

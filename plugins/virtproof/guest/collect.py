@@ -32,11 +32,13 @@ def collect(guest: Guest, **known: object) -> Evidence:
     if guest.boots:
         boot = guest.boots[-1]
         answered = boot.agent.synchronised if boot.started else None
+        asked = bool(answered) and state == "running"
         evidence = replace(
             evidence,
             console=boot.console_text(),
             shell_answers=boot.shell_answers,
             agent_answered=answered,
-            nic_facts=guest.nic_facts() if answered and state == "running" else "",
+            nic_facts=guest.nic_facts() if asked else "",
+            jobs=guest.jobs() if asked else "",
         )
     return replace(evidence, **known)  # type: ignore[arg-type]  # replace checks the fields' names

@@ -9,6 +9,8 @@ from typing import Protocol
 
 from virtproof.errors import GuestError
 
+HEAD, TAIL = 1 << 20, 4 << 20  # bytes
+
 
 class Port(Protocol):
     """Where bytes come from and go to."""
@@ -52,11 +54,17 @@ class SocketPort:
 
 
 class Console:
-    """Reads in a thread of its own, from the guest's first instruction until the port closes."""
+    """Reads in a thread of its own, from the guest's first instruction until the port closes.
+
+    Of a guest that talks without end, the first ``HEAD`` bytes are kept and the last ``TAIL`` or more;
+    positions count all of them.
+    """
 
     def __init__(self, port: Port) -> None:
         self._port = port
-        self._data = bytearray()
+        self._head = bytearray()
+        self._tail = bytearray()
+        self._dropped = 0  # bytes between the two
         self._changed = threading.Condition()
         self.closed = False
         self._thread = threading.Thread(target=self._read, daemon=True, name="console")
@@ -65,26 +73,40 @@ class Console:
     def _read(self) -> None:
         while chunk := self._port.receive():
             with self._changed:
-                self._data += chunk
+                self._keep(chunk)
                 self._changed.notify_all()
         with self._changed:
             self.closed = True
             self._changed.notify_all()
 
+    def _keep(self, chunk: bytes) -> None:
+        room = HEAD - len(self._head)
+        self._head += chunk[:room]
+        self._tail += chunk[room:]
+        if len(self._tail) > 2 * TAIL:  # seldom, as it moves what is kept
+            surplus = len(self._tail) - TAIL
+            del self._tail[:surplus]
+            self._dropped += surplus
+
     def since(self, position: int) -> bytes:
-        """Bytes from ``position`` on."""
+        """Bytes from ``position`` on; what is no longer kept is told of by a line in its place."""
         with self._changed:
-            return bytes(self._data[position:])
+            begin = len(self._head) + self._dropped  # of the tail
+            if position >= begin:
+                return bytes(self._tail[position - begin :])
+            gap = b"\n[%d bytes are not kept]\n" % self._dropped if self._dropped else b""
+            return bytes(self._head[position:]) + gap + bytes(self._tail)
 
     @property
     def size(self) -> int:
-        return len(self._data)
+        """Bytes that came so far."""
+        return len(self._head) + self._dropped + len(self._tail)
 
     def wait_beyond(self, position: int, timeout_s: float) -> bool:
         """Wait until there are bytes beyond ``position`` or the port closed; whether there are."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._data) > position or self.closed, timeout_s)
-            return len(self._data) > position
+            self._changed.wait_for(lambda: self.size > position or self.closed, timeout_s)
+            return self.size > position
 
     def send(self, data: bytes) -> None:
         """Type into the port. GuestError where it has closed."""

@@ -18,6 +18,7 @@ from virtproof.diagnose.evidence import Evidence
 from virtproof.errors import GuestError
 from virtproof.guest.boot import Boot
 from virtproof.guest.changes import Changes
+from virtproof.guest.checkup import CheckUp, check_up
 from virtproof.guest.collect import collect
 from virtproof.guest.console import Console
 from virtproof.guest.domain import Connection, Domain, RefusedError
@@ -261,6 +262,11 @@ class Guest(Changes):
         """A disk of the lab's storage, removed with this guest."""
         self._paths.append(path)
         return path
+
+    def check_up(self) -> CheckUp:
+        """Examine the guest, which is up: what is wrong with it, by name, and all that was found."""
+        self.say("is examined")
+        return check_up(self)
 
     def evidence(self, **known: object) -> Evidence:
         """What can be told of the guest as it is now; ``known`` overrides fields of Evidence."""

@@ -20,6 +20,7 @@ from virtproof.probe.system import SystemProbe
 from virtproof.probe.virtio import VirtioProbe
 
 P = TypeVar("P")
+LIST_JOBS = "command -v systemctl >/dev/null && systemctl list-jobs --no-legend --no-pager --full"
 
 
 class Probes:
@@ -97,6 +98,14 @@ class Probes:
             return self.net.nic_facts
         except GuestError:
             return ""
+
+    def jobs(self) -> str:
+        """systemd's unfinished jobs, a line each; empty where the guest does not say."""
+        try:
+            said = self.runner.run(LIST_JOBS, check=False).stdout
+        except GuestError:
+            return ""
+        return "\n".join(" ".join(line.split()) for line in said.splitlines())
 
     def _disk_fact(self, serial: str, path: str) -> str:
         """A string below the ``<disk>`` with that serial, in the XML of the guest's next start."""

@@ -15,6 +15,7 @@ from virtproof.guest.shell import CommandResult, checked, quote
 COMMAND_S = 30.0  # on KVM; scaled to the accelerator
 SSH_PORT = 22
 POLL_S = 0.05
+MOST_OUTPUT = 64 << 20  # bytes of a command, both streams; a guest may talk without end
 
 
 class _FreshGuest(paramiko.MissingHostKeyPolicy):
@@ -113,12 +114,13 @@ def _drain(channel: paramiko.Channel, command: str, end: float) -> tuple[str, st
         if channel.recv_stderr_ready():
             err += channel.recv_stderr(65536)
             moved = True
-        if moved:
-            continue
-        if channel.exit_status_ready() and (channel.eof_received or channel.closed):
+        if not moved and channel.exit_status_ready() and (channel.eof_received or channel.closed):
             break
-        if time.monotonic() > end:
+        too_much = len(out) + len(err) > MOST_OUTPUT
+        if too_much or time.monotonic() > end:
             channel.close()
-            raise GuestError(f"in the guest, {command[:200]!r} did not end in time")
-        time.sleep(POLL_S / 5)
+            fault = f"said more than {MOST_OUTPUT >> 20} MiB" if too_much else "did not end in time"
+            raise GuestError(f"in the guest, {command[:200]!r} {fault}")
+        if not moved:
+            time.sleep(POLL_S / 5)
     return out.decode(errors="replace"), err.decode(errors="replace")

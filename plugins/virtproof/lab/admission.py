@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import TextIO
 
 from virtproof import host
+from virtproof.deadline import Deadline
+from virtproof.errors import LabError
 
 SHARE = 0.8  # of the machine's memory that guests may have
 POLL_S = 0.05
+WAIT_S = 1800.0  # longer than any test has its guests
 
 
 class Admission:
@@ -45,10 +48,15 @@ class Admission:
         """Claim memory for a guest until ``leave``; waits while others have too much of it.
 
         A process that has a guest already never waits (nobody waits for who waits for them), nor does
-        the only guest of all. ``waits`` is told once.
+        the only guest of all. ``waits`` is told once. LabError after ``WAIT_S``.
         """
-        told = bool(self._held)
+        told, deadline = bool(self._held), Deadline.after(WAIT_S)
         while not self._entered(name, mib):
+            if deadline.passed:
+                raise LabError(
+                    f"no {mib} MiB of memory became free for a guest within {WAIT_S / 60:.0f} min",
+                    hint="other runs' guests have it; run fewer at a time (-n), or after them",
+                )
             if not told:
                 waits(f"waits for {mib} MiB of memory")
                 told = True

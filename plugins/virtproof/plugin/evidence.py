@@ -9,6 +9,7 @@ from pathlib import Path
 
 from virtproof.diagnose.evidence import Evidence
 from virtproof.errors import CommandError, GuestError, LabError, VirtproofError
+from virtproof.guest.checkup import CheckUp
 from virtproof.guest.failure import BootFailedError
 from virtproof.guest.guest import Guest
 from virtproof.measure.store import clean_text
@@ -36,6 +37,20 @@ def save(directory: Path, guests: list[Guest], failure: BootFailedError | None) 
         place = directory if number == 0 else directory / f"guest-{number + 1}"
         place.mkdir(exist_ok=True)
         _guest(place, guest)
+
+
+def examine(guests: list[Guest]) -> CheckUp | None:
+    """The check-up of the guest that the test used last; None where it is not up, or cannot be asked."""
+    try:
+        return guests[-1].check_up() if guests and guests[-1].is_up else None
+    except VirtproofError:
+        return None
+
+
+def save_check_up(directory: Path, checkup: CheckUp) -> None:
+    """What was found, wrong or not, as JSON."""
+    text = json.dumps(checkup.as_dict(), indent=2, default=str)
+    _write(directory / "check-up.json", text + "\n")
 
 
 def _guest(place: Path, guest: Guest) -> None:

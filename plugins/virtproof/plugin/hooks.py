@@ -48,6 +48,7 @@ __all__ = [
 ]
 
 OPTIONS = pytest.StashKey[Options]()
+FOUND = pytest.StashKey[dict[str, str]]()  # by the check-up of a failed test's guest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -162,13 +163,15 @@ def _note(item: pytest.Item, report: pytest.TestReport, run: Run) -> None:
         directory.parent.mkdir(parents=True, exist_ok=True)
         (directory.parent / EVIDENCE_MARK).touch()
         evidence.save(directory, test_guests, failure)
+        if report.failed and failure is None:
+            _examine(item, report, directory)
         item.stash[KEEP] = report.failed and options.keep_guest
     if report.when != "teardown":
         return
     facts: dict[str, Any] = {
         "claims": _claims(item),
         "guest": guest_record(test_guests[-1]) if test_guests else None,
-        "diagnosis": failure.diagnosis.as_dict() if failure else None,
+        "diagnosis": failure.diagnosis.as_dict() if failure else item.stash.get(FOUND, None),
         "measurements": [],
         "evidence": str(directory.relative_to(options.out)) if directory.is_dir() else None,
         "environment": _environment(run),
@@ -176,6 +179,17 @@ def _note(item: pytest.Item, report: pytest.TestReport, run: Run) -> None:
     }
     report.virtproof = facts  # type: ignore[attr-defined]  # pytest carries extra attributes to xdist's controller
     report.user_properties.extend(properties(_sketch(item, facts)))
+
+
+def _examine(item: pytest.Item, report: pytest.TestReport, directory: Path) -> None:
+    """A test failed on a guest that is up: what is wrong with the guest may be why."""
+    checkup = evidence.examine(used(item))
+    if checkup is None:
+        return
+    evidence.save_check_up(directory, checkup)
+    report.sections.append(("the guest's check-up", str(checkup)))
+    if checkup.diagnosis is not None:
+        item.stash[FOUND] = checkup.diagnosis.as_dict()
 
 
 def _sketch(item: pytest.Item, facts: dict[str, Any]) -> TestRecord:

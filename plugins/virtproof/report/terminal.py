@@ -86,7 +86,7 @@ def _exceptions(rows: list[Row]) -> str:
 
 
 def _failure(record: TestRecord, width: int, out: Path | None) -> str:
-    """One line: test, diagnosis with its quoted line (or the reason), evidence directory.
+    """One line: test, diagnosis with its quoted line (or the test's reason), evidence directory.
 
     Only the quoted line or reason gives way to the width, and keeps 40 columns: a long path wraps.
     """
@@ -94,7 +94,8 @@ def _failure(record: TestRecord, width: int, out: Path | None) -> str:
     said = next((line for line in (record.reason or "").splitlines() if line.strip()), "")
     if record.diagnosis:
         parts.append(clean_line(record.diagnosis["name"]))
-        said = record.diagnosis["line"]
+        if record.diagnosis["source"] != "check-up":  # that one explains the reason, and is not it
+            said = record.diagnosis["line"]
     path = ""
     if record.evidence:
         path = clean_line(str(out / record.evidence if out else record.evidence))
