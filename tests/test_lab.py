@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -19,7 +21,10 @@ from lab_owner import (
 )
 from virtproof.errors import LabError
 from virtproof.guest.domain import Connection
-from virtproof.lab import PrivateLab, network
+from virtproof.lab import PrivateLab, init, network
+from virtproof.plugin import run
+from virtproof.plugin.options import Options
+from virtproof.plugin.progress import Progress
 
 # --- what a lab gives -----------------------------------------------------------------------
 
@@ -120,6 +125,38 @@ def test_there_is_no_way_to_any_other_network(living: tuple[PrivateLab, Connecti
 def test_the_labs_bridge_is_not_on_the_host(living: tuple[PrivateLab, Connection]) -> None:
     assert network.BRIDGE in living[0].run("ip", "-o", "link").stdout
     assert network.BRIDGE not in [name for _, name in socket.if_nameindex()]
+
+
+def test_the_lab_forwards_nothing(living: tuple[PrivateLab, Connection]) -> None:
+    assert living[0].run("cat", "/proc/sys/net/ipv4/ip_forward").stdout == "0\n"
+
+
+def test_the_labs_sys_shows_its_own_interfaces(living: tuple[PrivateLab, Connection]) -> None:
+    """By which libvirt isolates the ports of its bridge."""
+    lab, _ = living
+    assert lab.why_together == ""
+    assert lab.run("ls", "/sys/class/net").stdout.split() == ["lo", network.BRIDGE]
+
+
+def test_where_sys_cannot_show_them_the_lab_says_so() -> None:
+    ask = (
+        'mount -t tmpfs none /run && mount -t tmpfs none /sys && exec "$0" -c '
+        "'import sys; sys.path.insert(0, sys.argv[1]); import init; print(init.own_interfaces())' \"$1\""
+    )
+    users = [] if os.getuid() == 0 else ["--user", "--map-root-user"]
+    argv = ["unshare", *users, "--net", "--mount", "sh", "-c", ask, sys.executable]
+    done = subprocess.run(
+        [*argv, str(Path(init.__file__).parent)], capture_output=True, text=True, check=True
+    )
+    assert "mount on /sys/class/net: No such file or directory" in done.stdout
+
+
+def test_a_run_says_where_guests_cannot_be_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(run, "open_lab", lambda *_: SimpleNamespace(why_together="no room in /sys"))
+    options = cast(Options, SimpleNamespace(cache=Path(), libvirt=None))
+    assert run.Run(options, cast(Progress, SimpleNamespace(once=said.append))).lab
+    assert said == ["guests can reach each other: no room in /sys"]
 
 
 def test_libvirts_state_of_the_host_is_covered(living: tuple[PrivateLab, Connection]) -> None:
