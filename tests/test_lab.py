@@ -31,7 +31,8 @@ from virtproof.plugin.progress import Progress
 
 def test_the_network_is_up_with_dhcp(living: tuple[PrivateLab, Connection]) -> None:
     lab, connection = living
-    connection.require_network(lab.network)
+    xml = connection.require_network(lab.network)
+    assert network.why_together(lab.network, xml) == "", "libvirt's own words for such a bridge"
     said = lab.run("ip", "-4", "-o", "address", "show", "dev", network.BRIDGE).stdout
     assert f"inet {network.GATEWAY}/24 " in said
     processes = lab.run("ps", "-e", "-o", "comm").stdout.split()
