@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from lab_owner import OWNER, Owner, Start, alive, processes_naming
 from virtproof import host
 from virtproof.guest.domain import Connection
 from virtproof.lab import PrivateLab, open_lab
@@ -57,3 +61,38 @@ def living(runtime: Path, cache: Path) -> Iterator[tuple[PrivateLab, Connection]
     with open_lab(cache, connect) as lab:
         yield lab, connections[0]
         connections[0].close()
+
+
+@pytest.fixture
+def owner(runtime: Path, tmp_path: Path) -> Iterator[Start]:
+    """Starts processes that own a lab each; whatever a test leaves of them is ended by its PID."""
+    started: list[Owner] = []
+
+    def start(
+        *before: str, python: str = sys.executable, cache: Path = tmp_path, runtime: Path = runtime
+    ) -> Owner:
+        process = subprocess.Popen(
+            [*before, python, "-c", OWNER, str(cache)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "VIRTPROOF_RUNTIME": str(runtime)},
+        )
+        assert process.stdout
+        words = process.stdout.readline().split()
+        assert len(words) == 2, "the owner's lab did not start"
+        started.append(Owner(process, Path(words[0]), int(words[1]), cache))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()
+        if alive({one.unshare}) and str(one.directory) in processes_naming("unshare").get(
+            one.unshare, ""
+        ):
+            os.kill(one.unshare, signal.SIGKILL)
+        for stream in (one.process.stdin, one.process.stdout):
+            if stream:
+                stream.close()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import io
 import json
 import os
 import subprocess
@@ -10,13 +13,18 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from virtproof import host
+from virtproof import doctor, host
 from virtproof.errors import LabError, MissingToolError, UsageError
 from virtproof.images.store import ImageStore, default_cache
 from virtproof.lab import accel
+from virtproof.plugin import run
+from virtproof.plugin.options import Options
+from virtproof.plugin.progress import Progress
 from virtproof.spec import Accel
 
 PANIC = "Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)"
@@ -87,6 +95,76 @@ def test_an_accelerator_that_opens_but_hangs_is_named_and_not_used(fake: Fake) -
     said = "kvm opened but the guest hung after 0.4 s: last line 'Booting from ROM..'"
     assert said in verdict.why
     assert [attempt.answered for attempt in verdict.tried] == [False, True]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What KVM does on some machine, and the words for it that a user reads."""
+
+    does: str
+    takes: Accel
+    words: str
+
+
+KINDS = {
+    "hangs": Kind(
+        "echo 'Booting from ROM..'; sleep 60 & wait",
+        Accel.TCG,
+        "kvm opened but the guest hung after 0.4 s: last line 'Booting from ROM..'",
+    ),
+    "aborts": Kind(
+        "echo 'Assertion ret == nmsrs failed.' >&2; kill -ABRT $$",
+        Accel.TCG,
+        "kvm: QEMU died of signal 6 (Aborted): Assertion ret == nmsrs failed.",
+    ),
+    "works": Kind(f"echo '{PANIC}'", Accel.KVM, "kvm booted a kernel in "),
+}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> Kind:
+    """A machine of each kind, which the whole house then runs on."""
+    found = KINDS[request.param]
+    fake.says(kvm=found.does, tcg=f"echo '{PANIC}'")
+    on = {"qemu": str(fake.program), "device": fake.device, "deadline_s": QUICK}
+    asked = functools.partial(accel.probe, **on)
+    monkeypatch.setattr(accel, "probe", asked)
+    monkeypatch.setattr(run, "probe", asked)
+    monkeypatch.setattr(ImageStore, "probe_kernel", lambda _: fake.kernel)
+    return found
+
+
+def test_the_doctor_names_what_the_accelerator_did(kind: Kind, fake: Fake) -> None:
+    checks = {check.name: check for check in doctor._accelerators(fake.cache)}
+    assert checks["kvm"].text.startswith(kind.words)
+    assert (checks["kvm"].state is doctor.State.OK) == (kind.takes is Accel.KVM)
+    assert checks["--accel auto"].text == f"takes {kind.takes}"
+
+
+def test_a_run_begins_with_what_the_accelerator_did(kind: Kind, fake: Fake) -> None:
+    """And keeps it for the report."""
+    said: list[str] = []
+    progress = cast(Progress, SimpleNamespace(long=said.append, once=said.append))
+    options = cast(Options, SimpleNamespace(cache=fake.cache, accel="auto"))
+    verdict = run.Run(options, progress).accelerator
+    assert verdict.accel is kind.takes
+    assert said == [f"guests run on {kind.takes}: {verdict.why}"]
+    assert verdict.why.startswith(kind.words)
+    assert verdict.as_dict() == {"name": kind.takes, "why": verdict.why}
+
+
+def test_of_several_workers_the_first_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def said(**config: object) -> str:
+        plugins = SimpleNamespace(getplugin=lambda _: None)
+        stream = io.StringIO()
+        monkeypatch.setattr(sys, "__stderr__", stream)
+        made = SimpleNamespace(pluginmanager=plugins, **config)
+        Progress(cast(pytest.Config, made)).once("guests run on tcg")
+        return stream.getvalue()
+
+    alone, first = said(), said(workerinput={"workerid": "gw0"})
+    assert alone == first == "\nvirtproof: guests run on tcg\n"
+    assert said(workerinput={"workerid": "gw1"}) == ""
 
 
 def test_nothing_outlives_the_probe(fake: Fake) -> None:

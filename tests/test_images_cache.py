@@ -50,6 +50,16 @@ def test_what_is_made_is_there_sealed_and_nothing_else(cache: Cache) -> None:
     assert leftovers(cache) == []
 
 
+def test_a_saved_guest_is_its_owners_alone(cache: Cache) -> None:
+    """Its memory may hold secrets; an image holds none."""
+    for kind, of_directory, of_file in ((module.WARM, 0o700, 0o400), ("prepared", 0o755, 0o444)):
+        made = cache.make(kind, "k", maker)
+        modes = [path.stat().st_mode & 0o777 for path in (made.path, made.path / "disk")]
+        assert modes == [of_directory, of_file]
+        assert cache.get(kind, "k") == made
+        assert cache.items(kind) == [made.path]
+
+
 @pytest.mark.parametrize("fault", [ImageError("no"), KeyboardInterrupt()])
 def test_a_maker_that_ends_early_leaves_nothing(cache: Cache, fault: BaseException) -> None:
     def broken(scratch: Path) -> dict[str, Any]:

@@ -156,6 +156,9 @@ def test_what_a_state_depends_on_is_in_its_key(bench: Bench) -> None:
     key = warm._key(guest)
     newer = {**bench.connection.versions(), "qemu": "99.0.0"}
     assert WarmGuests(bench.cache, Host(newer))._key(guest) != key
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.getuid", lambda: 4711)
+        assert warm._key(guest) != key, "another user cannot read it"
     larger = (dataclasses.replace(SPEC.data_disks[0], size_mib=128),)
     guest.spec = SPEC.but(data_disks=larger)
     assert warm._key(guest) != key, "a disk's size is nowhere in the domain's XML"

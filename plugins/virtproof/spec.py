@@ -123,7 +123,9 @@ class DataDisk:
 class GuestSpec:
     """A guest, wholly: two guests of one spec differ in nothing but their names.
 
-    Sizes carry their unit in the name. What cannot be (IDE on q35) is refused with a hint.
+    Sizes carry their unit in the name. Two guests that are ``isolated`` do not reach each other, but
+    both reach the lab; one that is not reaches all others.
+    What cannot be (IDE on q35) is refused with a hint.
     """
 
     image: str
@@ -135,6 +137,7 @@ class GuestSpec:
     cpus: int = 1
     memory_mib: int = 768
     data_disks: tuple[DataDisk, ...] = ()
+    isolated: bool = True
 
     def __post_init__(self) -> None:
         buses = {self.disk, *(disk.bus for disk in self.data_disks)}

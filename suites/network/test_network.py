@@ -139,7 +139,8 @@ def test_link_goes_down_and_comes_back(virtio_guest: Guest) -> None:
 def test_hot_added_nic_works(virtio_guest: Guest) -> None:
     """A virtio NIC added to the running guest is bound, gets an address, and goes when removed."""
     guest = virtio_guest
-    device = text(interface(NicModel.VIRTIO, SECOND_MAC, guest.lab.network))
+    nic = interface(NicModel.VIRTIO, SECOND_MAC, guest.lab.network, isolated=guest.isolated)
+    device = text(nic)
     guest.domain.attach(device)
 
     def found() -> bool | None:

@@ -226,8 +226,8 @@ class Connection:
             "the lab's network does not start", lambda: self._handle.networkDefineXML(xml).create()
         )
 
-    def require_network(self, name: str) -> None:
-        """UsageError where the network is unknown (with those that are) or not active."""
+    def require_network(self, name: str) -> str:
+        """A network's XML; UsageError where it is unknown (with those that are) or not active."""
         known = {network.name(): network for network in self._handle.listAllNetworks()}
         if name not in known:
             there = ", ".join(sorted(known)) or "none"
@@ -236,6 +236,7 @@ class Connection:
             )
         if not known[name].isActive():
             raise UsageError(f"network {name!r} is not active", hint=f"virsh net-start {name}")
+        return str(_call(f"network {name!r} has no XML", known[name].XMLDesc))
 
     def require_pool(self, name: str) -> None:
         """UsageError where the storage pool is unknown (with those that are) or not active."""

@@ -19,6 +19,7 @@ class Resources:
 
     ``data`` holds one path per ``spec.data_disks``, in that order. ``agent_socket`` is the second
     serial port's UNIX socket; without one it is a pty, which QEMU finds connected only after a second.
+    ``isolated``: the spec wants it, and the network can do it.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Resources:
     root: str
     data: tuple[str, ...] = ()
     agent_socket: str = ""
+    isolated: bool = True
 
 
 def domain_xml(spec: GuestSpec, resources: Resources) -> str:
@@ -55,7 +57,7 @@ def domain_xml(spec: GuestSpec, resources: Resources) -> str:
     devices = etree.SubElement(domain, "devices")
     _disks(devices, spec, resources)
     if spec.nic is not None:
-        devices.append(interface(spec.nic, resources.mac, resources.network))
+        devices.append(_nic(spec.nic, resources))
     for port, path in (("0", ""), ("1", resources.agent_socket)):
         serial = etree.SubElement(devices, "serial", type="unix" if path else "pty")
         if path:
@@ -92,21 +94,32 @@ def restored_xml(
         source.set("path", resources.agent_socket)
     if spec.nic is None:
         return etree.tostring(domain, encoding="unicode"), ""
-    nic = interface(spec.nic, resources.mac, resources.network)
+    nic = _nic(spec.nic, resources)
     nic.append(etree.fromstring(nic_address))
     return etree.tostring(domain, encoding="unicode"), text(nic)
 
 
-def interface(nic: NicModel, mac: str, network: str, mtu: int | None = None) -> etree._Element:
-    """``<interface>`` on a libvirt network; no option ROM, since no guest here boots from the network."""
+def interface(
+    nic: NicModel, mac: str, network: str, mtu: int | None = None, *, isolated: bool = True
+) -> etree._Element:
+    """``<interface>`` on a libvirt network; no option ROM, since no guest here boots from the network.
+
+    ``isolated``: its port of the bridge reaches the bridge itself, and no other port that is isolated.
+    """
     element = etree.Element("interface", type="network")
     etree.SubElement(element, "mac", address=mac)
     etree.SubElement(element, "source", network=network)
+    if isolated:
+        etree.SubElement(element, "port", isolated="yes")
     etree.SubElement(element, "model", type=nic.value)
     if mtu is not None:
         etree.SubElement(element, "mtu", size=str(mtu))
     etree.SubElement(element, "rom", enabled="no")
     return element
+
+
+def _nic(nic: NicModel, resources: Resources) -> etree._Element:
+    return interface(nic, resources.mac, resources.network, isolated=resources.isolated)
 
 
 def disk(

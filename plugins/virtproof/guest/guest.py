@@ -86,7 +86,7 @@ class Guest(Changes):
         data = tuple(self.new_disk(disk.serial, disk.size_mib) for disk in self.spec.data_disks)
         ids = (self.name, str(uuid.uuid4()), self.mac)
         port = self.lab.agent_socket(self.name)
-        self.resources = Resources(*ids, self.lab.network, root, data, port)
+        self.resources = Resources(*ids, self.lab.network, root, data, port, self.isolated)
         self.domain = self.connection.define(domain_xml(self.spec, self.resources))
         return self
 
@@ -165,6 +165,11 @@ class Guest(Changes):
     def is_defined(self) -> bool:
         """Whether there is a domain (there is none before ``define`` and after ``close``)."""
         return self._domain is not None
+
+    @property
+    def isolated(self) -> bool:
+        """Whether its NICs shall be isolated: the spec wants it, and the lab's network can do it."""
+        return self.spec.isolated and not self.lab.why_together
 
     @property
     def domain(self) -> Domain:

@@ -74,7 +74,8 @@ class Host:
         stat = binary.stat() if binary else None
         program = [str(binary), stat.st_size, stat.st_mtime_ns] if stat else []
         facts = host.record()
-        return [dict(self.versions), program, facts["cpu_model"], facts["kernel"]]
+        # What is another user's cannot be read, and is not to be taken for damaged.
+        return [dict(self.versions), program, facts["cpu_model"], facts["kernel"], os.getuid()]
 
 
 class WarmGuests:

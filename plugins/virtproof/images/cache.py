@@ -80,7 +80,7 @@ class Cache:
         """
         with self.scratch() as scratch:
             facts = maker(scratch)
-            digests = _seal(scratch, facts)
+            digests = _seal(scratch, facts, private=kind == WARM)
             target = self.root / kind / key
             _make_dir(target.parent)
             scratch.rename(target)
@@ -124,7 +124,9 @@ class Cache:
 
     def items(self, kind: str) -> list[Path]:
         """The finished items of a kind, unverified."""
-        return sorted(p for p in (self.root / kind).glob("*") if (p / MANIFEST).is_file())
+        # os.path: another user's private item is none of ours, and no error
+        found = (self.root / kind).glob("*")
+        return sorted(p for p in found if os.path.isfile(p / MANIFEST))
 
     def remove(self, path: Path) -> None:
         """Remove an item at once: it is renamed away before its files go."""
@@ -213,18 +215,21 @@ def _verified(path: Path, only: str | None) -> Item:
     return Item(path, manifest["facts"], digests)
 
 
-def _seal(directory: Path, facts: dict[str, Any]) -> dict[str, str]:
-    """Read-only, on the disk, and written down; the SHA-256 of each file by its name."""
+def _seal(directory: Path, facts: dict[str, Any], *, private: bool) -> dict[str, str]:
+    """Read-only, on the disk, and written down; the SHA-256 of each file by its name.
+
+    ``private``: for nobody but the owner, as the memory of a guest is that may hold secrets.
+    """
     files = {}
     for file in sorted(p for p in directory.iterdir() if p.is_file()):
-        file.chmod(0o444)
+        file.chmod(0o400 if private else 0o444)
         _sync(file)
         status = file.stat()
         files[file.name] = {"size": status.st_size, "sha256": sha256(file)}
         _write_stamp(file, status)
     manifest = directory / MANIFEST
     manifest.write_text(json.dumps({"files": files, "facts": facts}, indent=1), encoding="utf-8")
-    directory.chmod(0o755)
+    directory.chmod(0o700 if private else 0o755)
     for path in (manifest, directory):
         _sync(path)
     return {name: str(file["sha256"]) for name, file in files.items()}

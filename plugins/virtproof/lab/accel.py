@@ -163,8 +163,10 @@ def _boot(kernel: Path, qemu: str, accel: Accel, deadline_s: float) -> Attempt:
     if _REACHED.search(console):
         return Attempt(accel, True, f"{accel} booted a kernel in {seconds:.1f} s", seconds)
     if ended:
-        said = _last_line(errors) or _last_line(console) or f"exit status {process.returncode}"
-        return Attempt(accel, False, f"{accel}: QEMU gave up: {said}", seconds)
+        code = process.returncode
+        how = "gave up" if code >= 0 else f"died of signal {-code} ({signal.strsignal(-code)})"
+        said = _last_line(errors) or _last_line(console) or f"exit status {code}"
+        return Attempt(accel, False, f"{accel}: QEMU {how}: {said}", seconds)
     said = _last_line(console)
     line = f"last line {said!r}" if said else "it said nothing"
     why = f"{accel} opened but the guest hung after {deadline_s:g} s: {line}"

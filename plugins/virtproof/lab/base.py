@@ -44,6 +44,11 @@ class Lab(Protocol):
         ...
 
     @property
+    def why_together(self) -> str:
+        """Why guests here cannot be kept from reaching each other; empty where they can."""
+        ...
+
+    @property
     def storage(self) -> Storage: ...
 
     @property

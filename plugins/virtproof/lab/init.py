@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 MS_REC, MS_BIND, MS_PRIVATE = 16384, 4096, 1 << 18
+MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
 LIBVIRT_DIRECTORIES = ("/etc/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt")
 LIBVIRTD_START_S = 30.0
 QEMU_ACCOUNTS = ("libvirt-qemu", "qemu", "kvm")
@@ -110,6 +111,23 @@ def private_accounts(state: Path) -> None:
         private = state / name
         private.write_text(text)
         mount(str(private), f"/etc/{name}", None, MS_BIND)
+
+
+def own_interfaces() -> str:
+    """Show the lab's own interfaces in /sys, where libvirt isolates a bridge's ports; why not, if not.
+
+    The /sys that was there shows those of the host. The kernel gives an ordinary user another one only
+    where theirs is whole and writable, which it is not in many containers.
+    """
+    fresh = Path("/run/sysfs")
+    fresh.mkdir()
+    try:
+        mount("sysfs", str(fresh), "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        for name in ("class/net", "devices/virtual/net"):
+            mount(str(fresh / name), f"/sys/{name}", None, MS_BIND)
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 class Broker:
@@ -234,13 +252,14 @@ def work(config: dict[str, Any]) -> NoReturn:
     try:
         private_directories(Path(config["state"]))
         private_accounts(Path(config["state"]))
+        together = own_interfaces()
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         broker = Broker(Path(config["broker"]))
     except (OSError, subprocess.SubprocessError) as error:
         fail(str(error))
     start_libvirtd(config)
     threading.Thread(target=broker.serve, daemon=True).start()
-    print(json.dumps({"ready": True}), flush=True)
+    print(json.dumps({"ready": True, "together": together}), flush=True)
     while os.read(0, 4096):
         pass
     while broker.lingering.is_set():

@@ -15,6 +15,15 @@ NETMASK = "255.255.255.0"
 FIRST, LAST = "198.18.0.10", "198.18.0.250"
 
 
+def why_together(name: str, xml: str) -> str:
+    """Why a network of the user's cannot keep its guests apart (XML of libvirt); empty where it can."""
+    network = etree.fromstring(xml)
+    kind = network.find("virtualport")
+    if network.find("bridge") is None or (kind is not None and kind.get("type") == "openvswitch"):
+        return f"network {name!r} is not a bridge of Linux's own"
+    return ""
+
+
 def network_xml() -> str:
     """libvirt network XML: bridge, DHCP, no DNS (guests have nothing to look up)."""
     network = etree.Element("network")

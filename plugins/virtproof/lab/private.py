@@ -44,6 +44,7 @@ class PrivateLab:
         self.storage = FileStorage(self._disks)
         self.admission = Admission(runtime_directory())
         self.uri = f"qemu+unix:///system?socket={self._directory}/libvirt-sock"
+        self.why_together = ""
         self._process: subprocess.Popen[bytes] | None = None
         try:
             self._make_disks()
@@ -113,6 +114,7 @@ class PrivateLab:
         line = _readline(self._process.stdout.fileno(), Deadline.after(LAB_START_S))
         answer = json.loads(line) if line.startswith(b"{") else {}
         if "ready" in answer:
+            self.why_together = answer["together"]
             return
         self._process.kill()
         said = self._process.stderr.read().decode(errors="replace").strip()

@@ -16,6 +16,7 @@ from virtproof.errors import LabError
 from virtproof.guest.shell import CommandResult
 from virtproof.lab.admission import Admission
 from virtproof.lab.host_log import killed_for_memory, tail
+from virtproof.lab.network import why_together
 from virtproof.lab.runtime import runtime_directory
 
 LOGS = ("/var/log/libvirt/qemu", "~/.cache/libvirt/qemu/log")
@@ -35,7 +36,7 @@ class Volumes(Protocol):
 
     def delete_volume(self, path: str) -> None: ...
 
-    def require_network(self, name: str) -> None: ...
+    def require_network(self, name: str) -> str: ...
 
     def require_pool(self, name: str) -> None: ...
 
@@ -93,7 +94,7 @@ class UserLibvirt:
     def __init__(self, uri: str, network: str, pool: str, connection: Volumes) -> None:
         self.uri = uri
         self.network = network
-        connection.require_network(network)
+        self.why_together = why_together(network, connection.require_network(network))
         connection.require_pool(pool)
         self.storage = PoolStorage(connection, pool)
         self.admission = Admission(runtime_directory())

@@ -20,6 +20,7 @@ class Progress:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         worker = getattr(config, "workerinput", {}).get("workerid")
+        self._first = worker in (None, "gw0")
         # pytest stands in the middle of a line while a test runs; with workers it begins each anew.
         self._lead, self._end = (f"\n[{worker}] ", "") if worker else ("\n  ", "\n")
         self._stream: TextIO = sys.__stderr__ or sys.stderr
@@ -35,6 +36,11 @@ class Progress:
         """Something that takes a minute or more."""
         with self._uncaptured():
             print(f"\nvirtproof: {line}", file=self._stream, flush=True)
+
+    def once(self, line: str) -> None:
+        """Something that is the same for all workers: one of them says it."""
+        if self._first:
+            self.long(line)
 
     def step(self, line: str) -> None:
         """Something that takes seconds: shown on a TTY."""

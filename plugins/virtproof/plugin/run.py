@@ -49,7 +49,9 @@ class Run:
         kernel = store.probe_kernel()
         if kernel is None and self.options.accel != "tcg":
             kernel = store.fetch_probe_kernel()
-        return probe(kernel, self.options.accel, cache=self.options.cache)
+        verdict = probe(kernel, self.options.accel, cache=self.options.cache)
+        self.progress.once(f"guests run on {verdict.accel}: {verdict.why}")
+        return verdict
 
     @cached_property
     def store(self) -> ImageStore:
@@ -61,10 +63,15 @@ class Run:
 
     def _open(self) -> Lab:
         options = self.options
+        lab: Lab
         if options.libvirt is None:
-            return open_lab(options.cache, self.connect)
-        connection = self.connect(options.libvirt)
-        return UserLibvirt(options.libvirt, options.network, options.pool, connection)
+            lab = open_lab(options.cache, self.connect)
+        else:
+            connection = self.connect(options.libvirt)
+            lab = UserLibvirt(options.libvirt, options.network, options.pool, connection)
+        if lab.why_together:
+            self.progress.once(f"guests can reach each other: {lab.why_together}")
+        return lab
 
     def connect(self, uri: str) -> Connection:
         """The session's connection to libvirt; guests of it outlive us only where they are kept."""
