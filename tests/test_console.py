@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import queue
 import re
+import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from virtproof.deadline import Deadline
 from virtproof.errors import GuestError
-from virtproof.guest.console import HEAD, TAIL, Console
+from virtproof.guest.agent import Agent
+from virtproof.guest.console import HEAD, TAIL, Console, SocketPort
 
 SOON_S = 10.0  # more than anything here takes; a wait that needs it has failed
 
@@ -160,3 +164,23 @@ def test_joining_a_port_that_stays_open_ends_in_time() -> None:
     Console(port).join(0.05)
     assert time.monotonic() - begin < SOON_S / 2
     port.close()
+
+
+def test_a_guest_that_reads_nothing_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    """A port fills up under a guest that hangs; control: what is read makes room again."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "port"))
+        server.listen(1)
+        port = SocketPort(str(tmp_path / "port"))
+        guest, _ = server.accept()
+        console = Console(port)
+        with guest:
+            with pytest.raises(GuestError, match="does not read"):
+                console.send(bytes(1 << 22))
+            agent = Agent(console, 1.0)
+            assert not agent.sync(Deadline.after(0.3))
+            while len(guest.recv(1 << 20)) == 1 << 20:
+                pass
+            console.send(b"there is room")
+        port.close()
+        console.join(SOON_S)

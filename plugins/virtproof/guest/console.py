@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import threading
 from typing import Protocol
 
 from virtproof.errors import GuestError
 
+SEND_S = 1.0  # that a guest has to make room in a port that is full
 HEAD, TAIL = 1 << 20, 4 << 20  # bytes
 
 
@@ -20,7 +22,7 @@ class Port(Protocol):
         ...
 
     def send(self, data: bytes) -> int:
-        """Send some; how many. GuestError where the port has closed."""
+        """Send some; how many, 0 where there is no room. GuestError where the port has closed."""
         ...
 
 
@@ -43,7 +45,10 @@ class SocketPort:
 
     def send(self, data: bytes) -> int:
         try:
-            return self._socket.send(data)
+            select.select([], [self._socket], [], SEND_S)
+            return self._socket.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
         except OSError as error:
             raise GuestError(f"the guest's serial port is closed: {error}") from error
 
@@ -109,10 +114,13 @@ class Console:
             return self.size > position
 
     def send(self, data: bytes) -> None:
-        """Type into the port. GuestError where it has closed."""
+        """Type into the port. GuestError where it has closed, or nobody reads what was sent before."""
         view = memoryview(data)
         while view:
-            view = view[self._port.send(bytes(view)) :]
+            sent = self._port.send(bytes(view))
+            if not sent:
+                raise GuestError("the guest does not read its serial port")
+            view = view[sent:]
 
     def join(self, timeout_s: float) -> None:
         """Wait for the last bytes of a port whose domain has ended."""
