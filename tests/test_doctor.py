@@ -52,7 +52,7 @@ def test_facts_of_a_host(root: Path) -> None:
     assert (facts.memory_mib, facts.memory_available_mib) == (24103, 12051)
     assert facts.cpus == len(os.sched_getaffinity(0))
     assert host.boot_id(root) == "f00"
-    assert host.nested(root) == "on"
+    assert facts.nested == host.nested(root) == "on"
 
 
 def test_a_host_that_tells_nothing_is_unknown(tmp_path: Path) -> None:
@@ -62,7 +62,36 @@ def test_a_host_that_tells_nothing_is_unknown(tmp_path: Path) -> None:
 
 
 def test_the_record_of_a_run_has_its_keys() -> None:
-    assert set(host.record()) == {"kernel", "distribution", "cpus", "memory_mib", "cpu_model"}
+    assert set(host.record()) == {
+        "kernel",
+        "distribution",
+        "cpus",
+        "memory_mib",
+        "cpu_model",
+        "nested",
+    }
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "said", "state"),
+    [
+        ("kvm_intel", "Y\n", "on: a guest on kvm can", State.OK),
+        ("kvm_amd", "1\n", "on: a guest on kvm can", State.OK),
+        ("kvm_intel", "N\n", "off in the host's KVM; a guest on tcg can", State.WARN),
+        ("kvm_amd", "0\n", "off in the host's KVM; a guest on tcg can", State.WARN),
+        ("kvm", "Y\n", "the host does not tell; a guest on tcg can", State.OK),
+    ],
+)
+def test_the_doctor_tells_whether_guests_can_have_kvm(
+    tmp_path: Path, module: str, text: str, said: str, state: State
+) -> None:
+    file = tmp_path / "sys/module" / module / "parameters/nested"
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    check = doctor._nested(host.nested(tmp_path))
+    assert check.text.startswith(said)
+    assert check.state is state
+    assert bool(check.mend) is (state is State.WARN)
 
 
 def test_subordinate_ids(root: Path) -> None:

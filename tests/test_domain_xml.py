@@ -50,6 +50,10 @@ SPECS = {
         nic=NicModel.VIRTIO,
         memory_mib=1024,
     ),
+    "nested-tcg": GuestSpec("debian-12-nested", disk=DiskBus.VIRTIO, nested=True),
+    "nested-kvm": GuestSpec(
+        "debian-12-nested", accel=Accel.KVM, disk=DiskBus.VIRTIO, nested=True, cpus=2
+    ),
     "all-buses": GuestSpec(
         "debian-12",
         disk=DiskBus.SCSI,
@@ -83,7 +87,8 @@ def canonical(xml: str) -> str:
 def all_specs() -> list[GuestSpec]:
     """Every bus with every NIC, accelerator and machine that can be."""
     return [
-        GuestSpec("debian-12", accel, machine, firmware, bus, nic)
+        GuestSpec("debian-12", accel, machine, firmware, bus, nic, nested=nested)
+        for nested in (False, True)
         for accel in Accel
         for machine, firmware in (
             (Machine.PC, Firmware.BIOS),
@@ -243,6 +248,36 @@ def started(lab: PrivateLab, connection: Connection, name: str) -> str:
         lab.storage.remove(root)
     assert "-device" in log
     return "\n".join(line for line in log.splitlines() if line.startswith("-"))
+
+
+@pytest.mark.parametrize("accel", Accel, ids=str)
+def test_only_a_nested_guest_has_virtualisation_in_its_processor(accel: Accel) -> None:
+    """Neither AMD's nor Intel's: host-passthrough would hand over whichever the host has."""
+
+    def lacks(nested: bool) -> set[str | None]:
+        spec = GuestSpec("debian-12", accel, nested=nested)
+        root = etree.fromstring(domain_xml(spec, resources(spec)))
+        return {f.get("name") for f in root.iterfind("cpu/feature[@policy='disable']")}
+
+    assert "svm" in lacks(nested=False)
+    assert accel is Accel.TCG or "vmx" in lacks(nested=False)
+    assert not {"svm", "vmx", "npt"} & lacks(nested=True)
+
+
+def test_qemu_is_started_with_virtualisation_for_a_nested_guest_alone(
+    living: tuple[PrivateLab, Connection],
+) -> None:
+    """QEMU itself is asked, as what libvirt makes of a CPU model is libvirt's."""
+
+    def cpu(name: str) -> str:
+        (line,) = [text for text in started(*living, name).splitlines() if "-cpu " in text]
+        return line
+
+    nested, plain = cpu("nested-tcg"), cpu("scsi-no-nic")
+    assert nested.split()[1].startswith("max,")
+    assert "svm=off" not in nested
+    assert "cx16=off" in nested
+    assert "svm=off" in plain
 
 
 # --- single devices -------------------------------------------------------------------------

@@ -56,6 +56,9 @@ USAGE = [
     (["--accel", "KVM"], "--accel KVM: no such accelerator (one of auto, kvm, tcg)"),
     (["--network", "lan"], "--network goes with --libvirt (the private lab has its own)"),
     (["--pool", "ssd"], "--pool goes with --libvirt (the private lab has its own)"),
+    (["--deadline-factor", "0"], "--deadline-factor 0: no such factor (a number above 0, at most"),
+    (["--deadline-factor", "inf"], "--deadline-factor inf: no such factor (a number above 0, at"),
+    (["--deadline-factor", "two"], "--deadline-factor two: no such factor (a number above 0, at"),
 ]
 
 

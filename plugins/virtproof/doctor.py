@@ -117,6 +117,18 @@ def _kernel(_: Path | None) -> Iterator[Check]:
         yield _answer("subordinate ids", host.subordinate_ids(), "the usermod command above, once")
     tun = host.device(Path("/dev/net/tun"))
     yield _answer("tun", tun, "as root: modprobe tun, and chmod 0666 /dev/net/tun")
+    yield _nested(host.nested())
+
+
+def _nested(said: str) -> Check:
+    """Whether guests can have KVM of their own (HOST-3): on the host's KVM, and under emulation."""
+    if said == "on":
+        return Check("nested", State.OK, "on: a guest on kvm can have KVM of its own")
+    on_tcg = "a guest on tcg can have KVM of its own all the same"
+    if said == "off":
+        mend = "as root, while no guest runs: load kvm_intel or kvm_amd anew with nested=1"
+        return Check("nested", State.WARN, f"off in the host's KVM; {on_tcg}", mend)
+    return Check("nested", State.OK, f"the host does not tell; {on_tcg}")
 
 
 def _answer(name: str, answer: host.Answer, mend: str) -> Check:

@@ -27,7 +27,7 @@ _OWN_USER = ("--user", "--map-root-user", "--map-auto")
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The machine. Memory in MiB; ``cpus`` are those this process may use."""
+    """The machine. Memory in MiB; ``cpus`` are those this process may use; ``nested`` as below."""
 
     kernel: str
     distribution: str
@@ -35,6 +35,7 @@ class Host:
     cpus: int
     memory_mib: int
     memory_available_mib: int
+    nested: str
 
     def as_dict(self) -> dict[str, Any]:
         """The shape of ``host`` in ``out/run.json``."""
@@ -44,6 +45,7 @@ class Host:
             "cpus": self.cpus,
             "memory_mib": self.memory_mib,
             "cpu_model": self.cpu_model,
+            "nested": self.nested,
         }
 
 
@@ -74,6 +76,7 @@ def read_host(root: Path = Path("/")) -> Host:
         cpus=len(os.sched_getaffinity(0)),
         memory_mib=_mib(memory.get("MemTotal", "")),
         memory_available_mib=_mib(memory.get("MemAvailable", "")),
+        nested=nested(root),
     )
 
 

@@ -124,7 +124,8 @@ class GuestSpec:
     """A guest, wholly: two guests of one spec differ in nothing but their names.
 
     Sizes carry their unit in the name. Two guests that are ``isolated`` do not reach each other, but
-    both reach the lab; one that is not reaches all others.
+    both reach the lab; one that is not reaches all others. ``nested``: the guest's processor has
+    virtualisation (SVM or VMX), so that it can have KVM of its own.
     What cannot be (IDE on q35) is refused with a hint.
     """
 
@@ -138,6 +139,7 @@ class GuestSpec:
     memory_mib: int = 768
     data_disks: tuple[DataDisk, ...] = ()
     isolated: bool = True
+    nested: bool = False
 
     def __post_init__(self) -> None:
         buses = {self.disk, *(disk.bus for disk in self.data_disks)}

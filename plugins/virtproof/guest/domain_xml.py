@@ -51,7 +51,7 @@ def domain_xml(spec: GuestSpec, resources: Resources) -> str:
     features = etree.SubElement(domain, "features")
     etree.SubElement(features, "acpi")
     etree.SubElement(features, "apic")
-    _cpu(domain, spec.accel)
+    _cpu(domain, spec)
     for event, action in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "preserve")):
         _text(domain, f"on_{event}", action)
     devices = etree.SubElement(domain, "devices")
@@ -202,14 +202,25 @@ def _firmware(domain: etree._Element, spec: GuestSpec) -> None:
         etree.SubElement(system, "bios", useserial="yes")
 
 
-def _cpu(domain: etree._Element, accel: Accel) -> None:
-    if accel is Accel.KVM:
-        etree.SubElement(domain, "cpu", mode="host-passthrough")
-        return
-    # QEMU 7.2 was seen to crash or hang guests on its emulated cmpxchg16b; without it, none did.
-    cpu = etree.SubElement(domain, "cpu", mode="custom", match="exact", check="none")
-    etree.SubElement(cpu, "model", fallback="forbid").text = "qemu64"
-    for feature in ("cx16", "svm"):  # svm only makes the guest load kvm_amd
+def _cpu(domain: etree._Element, spec: GuestSpec) -> None:
+    """Virtualisation only where it is wanted: it makes a guest load kvm_amd or kvm_intel."""
+    lacks = [] if spec.nested else ["svm"]
+    if spec.accel is Accel.KVM:
+        cpu = etree.SubElement(domain, "cpu", mode="host-passthrough")
+        lacks += [] if spec.nested else ["vmx"]
+    elif spec.nested:
+        # All that emulation has: SVM with nested paging, where qemu64 has SVM without.
+        cpu = etree.SubElement(domain, "cpu", mode="maximum")
+    else:
+        cpu = etree.SubElement(domain, "cpu", mode="custom", match="exact", check="none")
+        etree.SubElement(cpu, "model", fallback="forbid").text = "qemu64"
+    if spec.accel is Accel.TCG:
+        # QEMU 7.2 was seen to crash or hang guests on its emulated cmpxchg16b; without it, none did.
+        lacks.insert(0, "cx16")
+    if spec.accel is Accel.TCG and spec.nested:
+        # With both, a guest of the guest was seen to hang in the first module that it loads.
+        lacks += ["la57", "pku"]
+    for feature in lacks:
         etree.SubElement(cpu, "feature", policy="disable", name=feature)
 
 

@@ -43,7 +43,12 @@ class Guest(Changes):
     """One disposable guest. Leaves nothing: overlay, domain and data disks go when it is closed."""
 
     def __init__(
-        self, spec: GuestSpec, image: PreparedImage, lab: Lab, connection: Connection
+        self,
+        spec: GuestSpec,
+        image: PreparedImage,
+        lab: Lab,
+        connection: Connection,
+        deadline_factor: float = 1.0,
     ) -> None:
         self.spec = spec
         self.image = image
@@ -51,7 +56,7 @@ class Guest(Changes):
         self.connection = connection
         self.name = f"virtproof-{secrets.token_hex(5)}"
         self.mac = "52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))
-        self.scale = SCALE[spec.accel]
+        self.scale = SCALE[spec.accel] * deadline_factor
         self.made_at_s = time.monotonic()
         self.say: Callable[[str], None] = lambda _doing: None  # for who watches: what takes seconds
         self.transcript: list[str] = []

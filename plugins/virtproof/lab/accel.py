@@ -29,7 +29,7 @@ from virtproof.spec import Accel
 WANTED = ("auto", "kvm", "tcg")
 
 _REACHED = re.compile(rb"VFS: Unable to mount root fs|Kernel panic - not syncing: VFS")
-_DEADLINE_S = {Accel.KVM: 10.0, Accel.TCG: 60.0}
+DEADLINE_S = {Accel.KVM: 10.0, Accel.TCG: 60.0}
 _CPU = {Accel.KVM: "host", Accel.TCG: "qemu64"}
 _KEEP_BYTES = 1 << 20
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.|[^\x20-\x7e]")
@@ -84,7 +84,7 @@ def probe(
     if kernel is None:
         return _unprobed(wanted, device)
     seen = _Cache(cache, binary)
-    prober = _Prober(kernel, binary, seen, device, deadline_s or _DEADLINE_S)
+    prober = _Prober(kernel, binary, seen, device, deadline_s or DEADLINE_S)
     tried: list[Attempt] = []
     if wanted != "tcg":
         # Somebody who insists on kvm may have mended it since: a "no" is asked again.

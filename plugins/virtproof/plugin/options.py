@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from virtproof.images import catalog, foreign
 from virtproof.images.store import default_cache, default_image
 
 ACCELERATORS = ("auto", "kvm", "tcg")
+MOST_PATIENCE = 1000.0
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -40,14 +42,30 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--pool", metavar="NAME", help="storage pool for disks, with --libvirt (default: default)"
     )
-    group.addoption(
-        "--cold", action="store_true", help="boot every guest, instead of copying one that is up"
-    )
+    _add_effort(group)
     group.addoption("--out", default="out", metavar="DIR", help="where results go (default: out)")
     group.addoption(
         "--keep-guest",
         action="store_true",
         help="leave the guests of a failed test running and print how to reach them",
+    )
+
+
+def _add_effort(group: pytest.OptionGroup) -> None:
+    """What may take longer than a plain run."""
+    group.addoption(
+        "--cold", action="store_true", help="boot every guest, instead of copying one that is up"
+    )
+    group.addoption(
+        "--nested",
+        action="store_true",
+        help="also run suites/nested: guests inside of a guest, on KVM of its own (takes minutes)",
+    )
+    group.addoption(
+        "--deadline-factor",
+        default="1",
+        metavar="N",
+        help="multiply the deadlines for guests and for the accelerator's probe by N (default: 1)",
     )
 
 
@@ -64,6 +82,8 @@ class Options:
     keep_guest: bool
     cache: Path
     cold: bool = False
+    nested: bool = False
+    deadline_factor: float = 1.0
 
 
 def read_options(config: pytest.Config) -> Options:
@@ -86,7 +106,23 @@ def read_options(config: pytest.Config) -> Options:
         keep_guest=bool(config.getoption("--keep-guest")),
         cache=default_cache(),
         cold=bool(config.getoption("--cold")),
+        nested=bool(config.getoption("--nested")),
+        deadline_factor=_factor(config.getoption("--deadline-factor")),
     )
+
+
+def _factor(text: str) -> float:
+    """What deadlines are multiplied by; UsageError for what would make none of them a deadline."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number <= MOST_PATIENCE:
+        raise UsageError(
+            f"--deadline-factor {text}: no such factor",
+            hint=f"a number above 0, at most {MOST_PATIENCE:.0f}",
+        )
+    return number
 
 
 def _out(config: pytest.Config) -> Path:

@@ -15,7 +15,7 @@ from virtproof.guest.warm import Host, WarmGuests
 from virtproof.images import catalog
 from virtproof.images.store import ImageStore, PreparedImage
 from virtproof.lab import open_lab
-from virtproof.lab.accel import AccelVerdict, probe
+from virtproof.lab.accel import DEADLINE_S, AccelVerdict, probe
 from virtproof.lab.base import Lab
 from virtproof.lab.user import UserLibvirt
 from virtproof.plugin.options import Options
@@ -49,7 +49,9 @@ class Run:
         kernel = store.probe_kernel()
         if kernel is None and self.options.accel != "tcg":
             kernel = store.fetch_probe_kernel()
-        verdict = probe(kernel, self.options.accel, cache=self.options.cache)
+        factor = self.options.deadline_factor
+        deadline_s = {accel: factor * seconds for accel, seconds in DEADLINE_S.items()}
+        verdict = probe(kernel, self.options.accel, cache=self.options.cache, deadline_s=deadline_s)
         self.progress.once(f"guests run on {verdict.accel}: {verdict.why}")
         return verdict
 
@@ -110,7 +112,7 @@ class Run:
         """A new guest, defined, not started; closed by whoever asked for it."""
         image = self.image(spec.image)
         lab = self.lab
-        guest = Guest(spec, image, lab, self.connection)
+        guest = Guest(spec, image, lab, self.connection, self.options.deadline_factor)
         guest.say = lambda doing: self.progress.step(f"{guest.spec.id}: {doing}")
         self.guests.append(guest)
         try:

@@ -53,8 +53,11 @@ class Column:
 
     @property
     def system(self) -> str:
-        """The image without ``-virtio`` or ``-dracut``: one system, however it was installed."""
-        return self.image.removesuffix("-virtio").removesuffix("-dracut")
+        """The image without ``-virtio``, ``-dracut``, ``-nested``: one system, however installed."""
+        name = self.image
+        for form in ("-nested", "-virtio", "-dracut"):
+            name = name.removesuffix(form)
+        return name
 
 
 @dataclass(frozen=True, slots=True)
