@@ -461,6 +461,7 @@ FACTS: dict[str, Any] = {
     "guest": None,
     "diagnosis": None,
     "measurements": [],
+    "remark": None,
     "evidence": None,
     "environment": {},
     "spent_s": {"guests": 3.0, "images": 0.5},

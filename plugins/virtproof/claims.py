@@ -13,6 +13,7 @@ from virtproof.errors import UsageError
 
 _WINDOWS = "a Windows image (--windows-image)"
 _THROUGHPUT = "the throughput suites"
+_NESTED = "--nested"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,12 @@ CLAIMS: tuple[Claim, ...] = (
         "HOST-2",
         "libvirt is recent enough",
         "The libvirt that the run talks to is not older than the oldest supported version.",
+    ),
+    Claim(
+        "HOST-3",
+        "A guest can be given KVM of its own",
+        "With virtualisation in its processor, a guest runs guests on KVM and moves one to virtio.",
+        _NESTED,
     ),
     Claim(
         "GUEST-1",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn, Self
 
@@ -17,6 +18,7 @@ from virtproof.transition.switching import switch_disk, switch_nic
 from virtproof.transition.updating import install_from
 
 HOT_ADD_S = 10.0  # on KVM; scaled to the accelerator
+HAND_IN_S = 60.0
 
 
 class Changes(Probes):
@@ -91,12 +93,26 @@ class Changes(Probes):
     def install_packages(self, directory: Path) -> Self:
         """Install the packages of a host's directory: handed in on a hot-added virtio disk."""
         self.say("installs packages")
-        path = self.own(self.lab.storage.archive(f"{self.name}-packages", directory))
-        disk = DataDisk(DiskBus.VIRTIO, "packages")
+        with self._disk_of(directory, "packages") as device:
+            install_from(self.runner, device)
+        self.forget_probes()
+        return self
+
+    def hand_in(self, directory: Path, place: str) -> Self:
+        """Copy what is in a host's directory to ``place`` in the guest, likewise on a virtio disk."""
+        self.say("is handed files")
+        with self._disk_of(directory, "files") as device:
+            command = "mkdir -p %s && tar --no-same-owner -xf %s -C %s"
+            self.runner.run(command, place, device, place, timeout_s=HAND_IN_S)
+        return self
+
+    @contextlib.contextmanager
+    def _disk_of(self, directory: Path, serial: str) -> Iterator[str]:
+        """A host's directory as a tar archive on a hot-added disk: its device in the guest."""
+        path = self.own(self.lab.storage.archive(f"{self.name}-{serial}", directory))
+        disk = DataDisk(DiskBus.VIRTIO, serial)
         element = text(data_disk(disk, path, "vdz"))
         self.domain.attach(element)
         found = self.block.wait_for(disk.serial, Deadline.after(HOT_ADD_S * self.scale))
-        install_from(self.runner, f"/dev/{found.name}")
+        yield f"/dev/{found.name}"
         self.domain.detach(element)
-        self.forget_probes()
-        return self

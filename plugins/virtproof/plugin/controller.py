@@ -10,10 +10,9 @@ import pytest
 
 from virtproof.errors import VirtproofError
 from virtproof.measure.results import RunRecord
+from virtproof.plugin.evidence import EVIDENCE_MARK
 from virtproof.plugin.records import Collector
 from virtproof.report.terminal import summary_lines
-
-EVIDENCE_MARK = ".virtproof"  # tells a directory of ours, which a new run may replace
 
 
 class Controller:

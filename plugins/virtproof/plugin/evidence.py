@@ -16,6 +16,7 @@ from virtproof.measure.store import clean_text
 from virtproof.transition.switching import diff
 
 LONGEST = 120  # characters of a directory's name
+EVIDENCE_MARK = ".virtproof"  # tells a directory of ours, which a new run may replace
 
 
 def directory_name(test: str) -> str:
@@ -27,9 +28,21 @@ def directory_name(test: str) -> str:
     return f"{plain[:LONGEST]}-{digest}"
 
 
+def place(out: Path, test: str) -> Path:
+    """Where a test's evidence lies, if it leaves any."""
+    return out / "evidence" / directory_name(test)
+
+
+def make(directory: Path) -> Path:
+    """Make a test's directory, and mark the one around it as ours."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory.parent / EVIDENCE_MARK).touch()
+    return directory
+
+
 def save(directory: Path, guests: list[Guest], failure: BootFailedError | None) -> None:
     """Write all that is known of each guest; one that cannot be asked leaves the rest."""
-    directory.mkdir(parents=True, exist_ok=True)
+    make(directory)
     if failure is not None:
         verdict = {**failure.diagnosis.as_dict(), "message": clean_text(str(failure))}
         _write(directory / "verdict.json", json.dumps(verdict, indent=2) + "\n")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -10,11 +11,14 @@ import pytest
 from virtproof.guest.guest import Guest
 from virtproof.images.store import PreparedImage
 from virtproof.lab.base import Lab
+from virtproof.measure.store import clean_line
+from virtproof.plugin import evidence
 from virtproof.plugin.run import Run
 from virtproof.spec import Accel, GuestSpec
 
 RUN = pytest.StashKey[Run]()
 USED = pytest.StashKey[list[Guest]]()
+REMARK = pytest.StashKey[str]()
 
 
 class GuestFactory(Protocol):
@@ -121,6 +125,22 @@ def shared_guest_on(
         return guest
 
     return factory
+
+
+@pytest.fixture
+def remark(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Takes a line for the test's record: its ``reason``, unless a failure has another."""
+
+    def say(line: str) -> None:
+        request.node.stash[REMARK] = clean_line(line)
+
+    return say
+
+
+@pytest.fixture
+def evidence_directory(request: pytest.FixtureRequest, virtproof_run: Run) -> Path:
+    """The test's own directory of evidence, for what only the test knows of; made when asked for."""
+    return evidence.make(evidence.place(virtproof_run.options.out, request.node.nodeid))
 
 
 KEEP = pytest.StashKey[bool]()

@@ -15,16 +15,19 @@ from virtproof.errors import UsageError, VirtproofError
 from virtproof.guest.failure import BootFailedError
 from virtproof.measure.results import GuestRecord, TestRecord
 from virtproof.plugin import evidence, guests
-from virtproof.plugin.controller import EVIDENCE_MARK, Controller
+from virtproof.plugin.controller import Controller
 from virtproof.plugin.guests import (
     KEEP,
+    REMARK,
     RUN,
     accel,
     defined_guest,
+    evidence_directory,
     guest_on,
     image,
     image_name,
     lab,
+    remark,
     shared_guest_on,
     used,
     virtproof_run,
@@ -39,10 +42,12 @@ from virtproof.report.junit import properties
 __all__ = [
     "accel",
     "defined_guest",
+    "evidence_directory",
     "guest_on",
     "image",
     "image_name",
     "lab",
+    "remark",
     "shared_guest_on",
     "virtproof_run",
 ]
@@ -156,12 +161,10 @@ def _note(item: pytest.Item, report: pytest.TestReport, run: Run) -> None:
     test_guests = used(item)
     options = item.config.stash[OPTIONS]
     failure: BootFailedError | None = diagnosis_of(test_guests)
-    directory = options.out / "evidence" / evidence.directory_name(item.nodeid)
+    directory = evidence.place(options.out, item.nodeid)
     switched = any(guest.switches for guest in test_guests)
     wanted = report.failed or (report.when == "call" and (failure is not None or switched))
     if test_guests and report.when != "teardown" and wanted:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        (directory.parent / EVIDENCE_MARK).touch()
         evidence.save(directory, test_guests, failure)
         if report.failed and failure is None:
             _examine(item, report, directory)
@@ -173,6 +176,7 @@ def _note(item: pytest.Item, report: pytest.TestReport, run: Run) -> None:
         "guest": guest_record(test_guests[-1]) if test_guests else None,
         "diagnosis": failure.diagnosis.as_dict() if failure else item.stash.get(FOUND, None),
         "measurements": [],
+        "remark": item.stash.get(REMARK, None),
         "evidence": str(directory.relative_to(options.out)) if directory.is_dir() else None,
         "environment": _environment(run),
         "spent_s": {"guests": round(run.guests_s, 3), "images": round(run.images_s, 3)},

@@ -85,7 +85,7 @@ class Collector:
         return TestRecord(
             test=GROUP.sub("", last.nodeid),
             outcome=outcome,
-            reason=reason,
+            reason=reason or facts["remark"],
             claims=facts["claims"],
             guest=GuestRecord(**guest) if guest else None,
             diagnosis=facts["diagnosis"],

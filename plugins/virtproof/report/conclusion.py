@@ -125,7 +125,10 @@ def _needs_notes(full: Matrix) -> list[str]:
     for row in full.rows:
         if row.claim.needs and row.whole.state in (State.NOT_RUN, State.SKIPPED):
             needs.setdefault(row.claim.needs, []).append(row.claim.id)
-    return [f"Not run: {_and(ids)}, which need {what}." for what, ids in needs.items()]
+    return [
+        f"Not run: {_and(ids)}, which {'needs' if len(ids) == 1 else 'need'} {what}."
+        for what, ids in needs.items()
+    ]
 
 
 def _count(number: int, noun: str) -> str:
