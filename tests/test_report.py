@@ -151,6 +151,16 @@ def test_all_claims_held_conforms_and_says_what_was_left_out() -> None:
     assert found.sentence == "Virtio works on debian-12: all 16 claims that had to hold did"
     assert any("WIN-1 and WIN-2" in note and "Windows image" in note for note in found.notes)
     assert any("PERF-1 and PERF-2" in note for note in found.notes)
+    assert "Not run: HOST-3, which needs --nested." in found.notes
+
+
+def test_a_nested_run_counts_and_asks_nothing_more_of_its_first_level() -> None:
+    level_1 = replace(sample.ON_VIRTIO, image="debian-12-nested")
+    found = verdict([*sample.results("good"), record_of("passed", "HOST-3", guest=level_1)])
+    assert found.standing is Standing.CONFORMS
+    assert found.sentence == "Virtio works on debian-12: all 17 claims that had to hold did"
+    broken = verdict([*sample.results("good"), record_of("failed", "HOST-3", guest=level_1)])
+    assert broken.standing is Standing.FAILS
 
 
 @pytest.mark.parametrize("claim", [claim.id for claim in CLAIMS if not claim.needs])
@@ -555,7 +565,9 @@ def test_the_sample_has_what_the_report_must_bear(tmp_path: Path) -> None:
     assert all(counts.values())
 
 
-@pytest.mark.parametrize("image", ["debian-12", "debian-12-virtio", "debian-12-dracut"])
+@pytest.mark.parametrize(
+    "image", ["debian-12", "debian-12-virtio", "debian-12-dracut", "debian-12-nested"]
+)
 def test_variants_of_an_image_are_one_system(image: str) -> None:
     assert Column(image, "6.1").system == "debian-12"
     assert Column("debian-13", "6.12").system != "debian-12"
