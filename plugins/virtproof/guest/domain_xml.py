@@ -218,7 +218,7 @@ def _cpu(domain: etree._Element, spec: GuestSpec) -> None:
         # QEMU 7.2 was seen to crash or hang guests on its emulated cmpxchg16b; without it, none did.
         lacks.insert(0, "cx16")
     if spec.accel is Accel.TCG and spec.nested:
-        # With both, a guest of the guest was seen to hang in the first module that it loads.
+        # Less for emulated nested paging to do. No cure: level 2 was seen to hang with and without.
         lacks += ["la57", "pku"]
     for feature in lacks:
         etree.SubElement(cpu, "feature", policy="disable", name=feature)
