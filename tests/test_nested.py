@@ -274,12 +274,15 @@ def test_the_factor_multiplies_the_probes_deadlines(
 ) -> None:
     given: dict[Accel, float] = {}
 
-    def probe(*_: object, deadline_s: dict[Accel, float], **__: object) -> None:
+    def probe(
+        *_: object, deadline_s: dict[Accel, float], **__: object
+    ) -> accelerators.AccelVerdict:
         given.update(deadline_s)
+        return accelerators.AccelVerdict(Accel.TCG, "asked for")
 
     monkeypatch.setattr(runs, "probe", probe)
     options = type("Options", (), {"cache": tmp_path, "accel": "tcg", "deadline_factor": 30.0})
-    progress = type("Progress", (), {"long": print})
+    progress = type("Progress", (), {"long": print, "once": print})
     Run(options, progress)._probe()  # type: ignore[arg-type]
     assert given == {accel: 30 * s for accel, s in accelerators.DEADLINE_S.items()}
 
