@@ -15,7 +15,7 @@ import pytest
 
 from lab_owner import OWNER, Owner, Start, alive, processes_naming
 from virtproof import host
-from virtproof.guest.domain import Connection
+from virtproof.guest.connection import Connection
 from virtproof.lab import PrivateLab, open_lab
 
 TOOLS = ("unshare", "libvirtd", "dnsmasq", "ip", "qemu-img", "qemu-system-x86_64")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from virtproof.guest.domain import Connection
+from virtproof.guest.connection import Connection
 from virtproof.images.store import ImageStore, default_cache
 from virtproof.lab import PrivateLab, open_lab
 from virtproof.spec import Accel

@@ -20,8 +20,9 @@ from virtproof.guest.boot import Boot
 from virtproof.guest.changes import Changes
 from virtproof.guest.checkup import CheckUp, check_up
 from virtproof.guest.collect import collect
+from virtproof.guest.connection import Connection
 from virtproof.guest.console import Console
-from virtproof.guest.domain import Connection, Domain, RefusedError
+from virtproof.guest.domain import Domain, RefusedError
 from virtproof.guest.domain_xml import Resources, domain_xml
 from virtproof.guest.failure import BootFailedError
 from virtproof.guest.probes import identity

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from virtproof.errors import VirtproofError
-from virtproof.guest.domain import Connection
+from virtproof.guest.connection import Connection
 from virtproof.guest.guest import ADDRESS_S, Guest
 from virtproof.guest.warm import Host, WarmGuests
 from virtproof.images import catalog
