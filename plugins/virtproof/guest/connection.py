@@ -13,8 +13,10 @@ import libvirt
 
 from virtproof.deadline import within
 from virtproof.errors import LabError, UsageError
-from virtproof.guest.domain import Domain, call, first_line
+from virtproof.guest.domain import Domain, RefusedError, call, first_line
+from virtproof.guest.domain_xml import METADATA, disk_files, mark
 from virtproof.guest.volume_xml import volume_xml
+from virtproof.lab.sweeping import Marked
 
 OPEN_S = 30.0
 
@@ -30,12 +32,14 @@ class Connection:
         libvirt.registerErrorHandler(lambda _context, _error: None, None)
         try:
             self._handle = within(OPEN_S, lambda: libvirt.open(uri))
+            library, emulator = self._handle.getLibVersion(), self._handle.getVersion()
         except TimeoutError as error:
             raise LabError(f"libvirt at {uri}: {error}", hint="is the host there?") from None
         except libvirt.libvirtError as error:
             raise LabError(
                 f"libvirt at {uri} does not answer: {first_line(error)}", detail=str(error)
             ) from error
+        self._versions = {"libvirt": _dotted(library), "qemu": _dotted(emulator)}
 
     def close(self) -> None:
         try:
@@ -45,8 +49,11 @@ class Connection:
 
     def versions(self) -> dict[str, str]:
         """Versions of the daemon's library and of its QEMU, dotted."""
-        library, emulator = self._handle.getLibVersion(), self._handle.getVersion()
-        return {"libvirt": _dotted(library), "qemu": _dotted(emulator)}
+        return dict(self._versions)
+
+    def check(self) -> None:
+        """LabGoneError where libvirtd does not answer any more."""
+        call("libvirt does not say its version", self._handle.getLibVersion)
 
     def define(self, xml: str) -> Domain:
         """Define (or redefine) a persistent domain. RefusedError says which element."""
@@ -67,7 +74,9 @@ class Connection:
 
     def require_network(self, name: str) -> str:
         """A network's XML; UsageError where it is unknown (with those that are) or not active."""
-        known = {network.name(): network for network in self._handle.listAllNetworks()}
+        known = {
+            network.name(): network for network in call("no networks", self._handle.listAllNetworks)
+        }
         if name not in known:
             there = ", ".join(sorted(known)) or "none"
             raise UsageError(
@@ -79,7 +88,7 @@ class Connection:
 
     def require_pool(self, name: str) -> None:
         """UsageError where the storage pool is unknown (with those that are) or not active."""
-        known = {pool.name(): pool for pool in self._handle.listAllStoragePools()}
+        known = {pool.name(): pool for pool in call("no pools", self._handle.listAllStoragePools)}
         if name not in known:
             there = ", ".join(sorted(known)) or "none"
             raise UsageError(
@@ -114,6 +123,47 @@ class Connection:
 
     def delete_volume(self, path: str) -> None:
         call(f"volume {path} stays", self._volume(path).delete)
+
+    def pool_of(self, path: str) -> str:
+        """The pool of a volume. RefusedError where it is in none."""
+        return str(call(f"no pool of {path}", self._volume(path).storagePoolLookupByVolume).name())
+
+    def volumes(self, pool: str) -> set[str]:
+        """Names of a pool's volumes; none where there is no such pool."""
+        what = f"storage pool {pool} is not read"
+        for handle in call(what, self._handle.listAllStoragePools):
+            if handle.name() == pool:
+                return set(call(what, handle.listVolumes))
+        return set()
+
+    def remove_volume(self, pool: str, name: str) -> None:
+        """Delete a volume of a pool by its name."""
+
+        def delete() -> None:
+            self._handle.storagePoolLookupByName(pool).storageVolLookupByName(name).delete()
+
+        call(f"volume {name} in pool {pool} stays", delete)
+
+    def marked(self) -> list[Marked]:
+        """The domains with our mark, running or not: not a copy of one, which has another name."""
+        found = []
+        for handle in call("domains are not listed", self._handle.listAllDomains):
+            try:
+                kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
+                said = mark(call("no mark", handle.metadata, kind, METADATA))
+                if said.get("name") == handle.name() and "run" in said:
+                    disks = disk_files(call("no XML", handle.XMLDesc))
+                    found.append(Marked(handle.name(), said["run"], said.get("owner", ""), disks))
+            except RefusedError:
+                continue  # it has no mark of ours, or has gone since it was listed
+        return found
+
+    def remove_guest(self, name: str) -> None:
+        """End a domain, if it runs, and undefine it."""
+        handle = call(f"guest {name} is lost", self._handle.lookupByName, name)
+        domain = Domain(handle, self._uri, self._start_flags)
+        domain.destroy()
+        domain.undefine()
 
     def _volume(self, path: str) -> Any:
         return call(f"no volume {path}", self._handle.storageVolLookupByPath, path)

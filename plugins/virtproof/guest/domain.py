@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import libvirt
 
-from virtproof.errors import GuestError, LabError
+from virtproof.errors import GuestError, LabGoneError
 from virtproof.guest.console import Console
 
 T = TypeVar("T")
@@ -31,7 +31,8 @@ SHUTOFF_REASONS = {
     libvirt.VIR_DOMAIN_SHUTOFF_FAILED: "failed",
     libvirt.VIR_DOMAIN_SHUTOFF_DAEMON: "daemon",
 }
-# Faults of the way to libvirtd, as against faults of what was asked of it.
+# Who reports a fault of the way to libvirtd, as against one of what was asked of it, and how.
+WAY = {libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE}
 GONE = {
     libvirt.VIR_ERR_SYSTEM_ERROR,
     libvirt.VIR_ERR_INTERNAL_ERROR,
@@ -93,8 +94,13 @@ class Domain:
 
     def destroy(self) -> None:
         """Pull the plug. No error where it is off already."""
-        if self._handle.isActive():
-            call(f"guest {self.name} cannot be destroyed", self._handle.destroy)
+        what = f"guest {self.name} cannot be destroyed"
+        try:
+            if call(what, self._handle.isActive):
+                call(what, self._handle.destroy)
+        except RefusedError:
+            if call(what, self._handle.isActive):  # else it went off by itself meanwhile
+                raise
 
     def shutdown(self) -> None:
         """Press the power button (ACPI)."""
@@ -164,24 +170,32 @@ class Domain:
 
     def screenshot(self) -> bytes:
         """The display, as QEMU draws it (PPM or PNG)."""
-        stream = self._handle.connect().newStream(0)
-        call(f"guest {self.name}: no screenshot", self._handle.screenshot, stream, 0, 0)
-        picture = bytearray()
-        stream.recvAll(lambda _stream, data, into: into.extend(data), picture)
-        stream.finish()
-        return bytes(picture)
+
+        def take() -> bytes:
+            stream = self._handle.connect().newStream(0)
+            self._handle.screenshot(stream, 0, 0)
+            picture = bytearray()
+            stream.recvAll(lambda _stream, data, into: into.extend(data), picture)
+            stream.finish()
+            return bytes(picture)
+
+        return call(f"guest {self.name}: no screenshot", take)
 
 
 def call(what: str, function: Callable[..., T], *arguments: Any) -> T:
-    """Call into libvirt; its error becomes ours with its own first line."""
+    """Call into libvirt; its error becomes ours with its own first line.
+
+    LabGoneError where libvirtd was not reached, RefusedError where it said no.
+    """
     try:
         return function(*arguments)
     except libvirt.libvirtError as error:
-        code = error.get_error_code()
-        if code in GONE and "socket" in str(error).lower():
-            raise LabError(f"libvirtd has gone: {first_line(error)}", detail=str(error)) from error
-        raise RefusedError(f"{what}: {first_line(error)}", detail=str(error)) from error
+        line, code = first_line(error), error.get_error_code()
+        if code in GONE and error.get_error_domain() in WAY:
+            raise LabGoneError(f"libvirtd has gone: {line}", detail=str(error)) from error
+        raise RefusedError(f"{what}: {line}", detail=str(error)) from error
 
 
 def first_line(error: libvirt.libvirtError) -> str:
+    """What libvirt's error says first."""
     return (str(error).strip().splitlines() or ["no reason given"])[0]

@@ -35,9 +35,9 @@ def accel(virtproof_run: Run) -> Accel:
     return virtproof_run.accelerator.accel
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def lab(virtproof_run: Run) -> Lab:
-    """The lab: network, storage, the way in."""
+    """The lab: network, storage, the way in. A test's, as another may follow one that was killed."""
     return virtproof_run.lab
 
 
@@ -109,7 +109,7 @@ def shared_guest_on(
     def factory(**axes: Any) -> Guest:
         spec = _spec(virtproof_run, image_name, axes)
         guest = _shared.get(spec)
-        if guest is not None and (guest.state != "running" or guest.spec != spec):
+        if guest is not None and not _fits(guest, spec, virtproof_run.lab):
             guest.close()
             guest = None
         if guest is None:
@@ -121,6 +121,11 @@ def shared_guest_on(
         return guest
 
     return factory
+
+
+def _fits(guest: Guest, spec: GuestSpec, lab: Lab) -> bool:
+    """Whether a shared guest is what is asked for still: in the lab of now, as it was, and running."""
+    return guest.lab is lab and guest.spec == spec and guest.is_defined and guest.state == "running"
 
 
 KEEP = pytest.StashKey[bool]()
