@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Theirs
+from virtproof.lab.notes import Note
 
 ROOT = Path(__file__).parent.parent
 SOON_S = 120.0
@@ -280,6 +281,19 @@ def test_guests_whose_note_is_lost_are_named_and_go_when_their_run_is_named(
     rest = set(theirs.owned()) - set(before)
     assert len(rest) == 2
     assert all(gone in line for line in rest)
+
+
+def test_a_volume_that_a_living_run_has_noted_is_explained_and_goes_with_it(theirs: Theirs) -> None:
+    name, uri = "virtproof-00000000aa.qcow2", theirs.lab.uri
+    note = Note(uri)
+    note.volume(theirs.pool, name)
+    theirs.virsh("vol-create-as", theirs.pool, name, "1M")
+    said = clean("--libvirt", uri, "--pool", theirs.pool).stdout
+    assert said == f"nothing on {uri} is known to be a dead run's\n"
+    note.release()
+    said = clean("--libvirt", uri, "--pool", theirs.pool).stdout
+    assert said == f"removed 0 guests and 1 volumes that earlier runs had left on {uri}\n"
+    assert name not in theirs.owned()
 
 
 def run_named(theirs: Theirs, guest: str) -> str:

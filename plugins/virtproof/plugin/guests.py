@@ -109,7 +109,7 @@ def shared_guest_on(
     def factory(**axes: Any) -> Guest:
         spec = _spec(virtproof_run, image_name, axes)
         guest = _shared.get(spec)
-        if guest is not None and not _fits(guest, spec, virtproof_run.lab):
+        if guest is not None and not _fits(guest, spec):
             guest.close()
             guest = None
         if guest is None:
@@ -123,9 +123,9 @@ def shared_guest_on(
     return factory
 
 
-def _fits(guest: Guest, spec: GuestSpec, lab: Lab) -> bool:
-    """Whether a shared guest is what is asked for still: in the lab of now, as it was, and running."""
-    return guest.lab is lab and guest.spec == spec and guest.is_defined and guest.state == "running"
+def _fits(guest: Guest, spec: GuestSpec) -> bool:
+    """Whether a shared guest is still what is asked for, and runs; those of a dead lab were closed."""
+    return guest.spec == spec and guest.is_defined and guest.state == "running"
 
 
 KEEP = pytest.StashKey[bool]()
