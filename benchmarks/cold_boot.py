@@ -18,8 +18,8 @@ from pathlib import Path
 from virtproof.deadline import SCALE, Deadline, wait_for
 from virtproof.guest.agent import Agent
 from virtproof.guest.boot import WAIT_UP
+from virtproof.guest.connection import Connection
 from virtproof.guest.console import Console, SocketPort
-from virtproof.guest.domain import Connection
 from virtproof.guest.guest import Guest
 from virtproof.guest.shell import Runner
 from virtproof.images.store import ImageStore, PreparedImage, default_cache, default_image

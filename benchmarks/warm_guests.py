@@ -23,8 +23,8 @@ from pathlib import Path
 from virtproof.deadline import Deadline
 from virtproof.guest import saved
 from virtproof.guest.agent import Agent
+from virtproof.guest.connection import Connection
 from virtproof.guest.console import Console, SocketPort
-from virtproof.guest.domain import Connection
 from virtproof.guest.guest import Guest
 from virtproof.guest.warm import DISK, MEMORY, Host, WarmGuests
 from virtproof.images.cache import WARM, Cache, Item

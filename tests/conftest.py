@@ -1,4 +1,5 @@
-"""What several of the harness's own tests need: a lab of their own, away from the user's."""
+"""What several of the harness's own tests need: a lab of their own, away from the user's, and a libvirt
+that plays the user's."""
 
 from __future__ import annotations
 
@@ -9,14 +10,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from lab_owner import OWNER, Owner, Start, alive, processes_naming
 from virtproof import host
-from virtproof.guest.domain import Connection
+from virtproof.guest.connection import Connection
+from virtproof.images.store import ImageStore, default_cache
 from virtproof.lab import PrivateLab, open_lab
+from virtproof.spec import Accel
 
 TOOLS = ("unshare", "libvirtd", "dnsmasq", "ip", "qemu-img", "qemu-system-x86_64")
 
@@ -96,3 +100,46 @@ def owner(runtime: Path, tmp_path: Path) -> Iterator[Start]:
         for stream in (one.process.stdin, one.process.stdout):
             if stream:
                 stream.close()
+
+
+@dataclass(frozen=True)
+class Theirs:
+    """A libvirt that is the user's: it has a network and a pool, and our run only its URI."""
+
+    lab: PrivateLab
+    pool: str = "virtproof-test"
+
+    def virsh(self, *command: str) -> str:
+        done = subprocess.run(
+            ["virsh", "-c", self.lab.uri, *command], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def owned(self) -> list[str]:
+        """What it holds: domains, volumes, networks, pools."""
+        said = [
+            self.virsh(*command.split())
+            for command in (
+                *("list --all --name", f"vol-list {self.pool}", "net-list --all", "pool-list"),
+            )
+        ]
+        rows = [line.split() for text in said for line in text.splitlines()]
+        return [row[0] for row in rows if row and row[0] != "Name" and set(row[0]) != {"-"}]
+
+
+@pytest.fixture
+def theirs(runtime: Path, tmp_path: Path) -> Iterator[Theirs]:
+    del runtime
+    # Made now: from the network that a run may enter, no mirror is reached.
+    ImageStore(default_cache(), Accel.TCG).prepared("debian-12")
+    (tmp_path / "pool").mkdir()
+
+    def connect(uri: str) -> Connection:
+        return Connection(uri)
+
+    with open_lab(tmp_path / "cache", connect) as lab:
+        users = Theirs(lab)
+        users.virsh("pool-define-as", users.pool, "dir", "--target", str(tmp_path / "pool"))
+        users.virsh("pool-start", users.pool)
+        yield users

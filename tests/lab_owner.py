@@ -18,7 +18,7 @@ SOON_S = 20.0
 OWNER = """
 import os, sys
 from pathlib import Path
-from virtproof.guest.domain import Connection
+from virtproof.guest.connection import Connection
 from virtproof.lab import open_lab
 kept = []
 def connect(uri):

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from virtproof.guest.domain import Connection, RefusedError
+from virtproof.guest.connection import Connection
+from virtproof.guest.domain import RefusedError
 from virtproof.guest.domain_xml import (
     METADATA,
     Resources,

@@ -38,7 +38,12 @@ MAY_IMPORT: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 STANDARD_LIBRARY_ONLY = ("errors", "spec", "measure.results", "host", "packages", "lab.accel")
 # A library, and the only modules that may import it.
-ONLY_IN = {"libvirt": ("guest.domain",), "pytest": ("plugin.*",), "_pytest": (), "xdist": ()}
+ONLY_IN = {
+    "libvirt": ("guest.connection", "guest.domain"),
+    "pytest": ("plugin.*",),
+    "_pytest": (),
+    "xdist": (),
+}
 
 LINES = 300
 FUNCTION_LINES = 40

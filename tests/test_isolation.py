@@ -25,7 +25,7 @@ from lxml import etree
 from lab_owner import until
 from virtproof import host
 from virtproof.deadline import Deadline, wait_for
-from virtproof.guest.domain import Connection
+from virtproof.guest.connection import Connection
 from virtproof.guest.domain_xml import interface, text
 from virtproof.guest.guest import Guest
 from virtproof.guest.warm import Host, WarmGuests

@@ -20,7 +20,7 @@ from lab_owner import (
     until,
 )
 from virtproof.errors import LabError
-from virtproof.guest.domain import Connection
+from virtproof.guest.connection import Connection
 from virtproof.lab import PrivateLab, init, network
 from virtproof.plugin import run
 from virtproof.plugin.options import Options

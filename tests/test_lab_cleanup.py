@@ -29,7 +29,7 @@ from lab_owner import (
 )
 from virtproof import host
 from virtproof.errors import LabError
-from virtproof.guest.domain import Connection
+from virtproof.guest.connection import Connection
 from virtproof.lab import PrivateLab, network, open_lab
 from virtproof.lab.cleanup import Cleaned, clean, sweep
 from virtproof.lab.runtime import LINGERING

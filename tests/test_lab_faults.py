@@ -11,7 +11,7 @@ import pytest
 
 from lab_owner import labs, one_line
 from virtproof.errors import LabError, MissingToolError
-from virtproof.guest.domain import Connection
+from virtproof.guest.connection import Connection
 from virtproof.lab import PrivateLab, open_lab
 from virtproof.lab.runtime import runtime_directory
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from virtproof.errors import LabError
-from virtproof.guest.domain import Connection
+from virtproof.guest.connection import Connection
 from virtproof.lab import PrivateLab
 from virtproof.lab.host_log import LOG_BYTES, tail
 

@@ -7,15 +7,11 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from virtproof.guest.domain import Connection
-from virtproof.images.store import ImageStore, default_cache
-from virtproof.lab import PrivateLab, open_lab
-from virtproof.spec import Accel
+from conftest import Theirs
 
 ROOT = Path(__file__).parent.parent
 RED = """
@@ -24,7 +20,6 @@ from virtproof.spec import DiskBus
 def test_red(guest_on):
     assert guest_on(disk=DiskBus.IDE).runner.run("echo left").stdout == "right"
 """
-POOL = "virtproof-test"
 # A disk of each kind of work on a pool: volumes made, uploaded, measured, grown, hot-added.
 ON_A_POOL = "discard_reaches or resize or hot_added_and_removed or round_trip or mac_is"
 NOT_OURS = "mtu_is_usable and 576"
@@ -45,43 +40,24 @@ def records(out: Path) -> dict[str, dict[str, object]]:
     return {record["test"].split("::")[1]: record for record in lines}
 
 
-@pytest.fixture
-def theirs(runtime: Path, tmp_path: Path) -> Iterator[tuple[PrivateLab, str]]:
-    """A libvirt that is the user's: it has a network and a pool, and our run only its URI.
-
-    With the command that enters its network, where a user's guests would be reached from.
-    """
-    del runtime
-    # Made now: from the network that the run enters, no mirror is reached.
-    ImageStore(default_cache(), Accel.TCG).prepared("debian-12")
-    pool = tmp_path / "pool"
-    pool.mkdir()
-
-    def connect(uri: str) -> Connection:
-        return Connection(uri)
-
-    with open_lab(tmp_path / "cache", connect) as lab:
-        for command in (
-            ("pool-define-as", POOL, "dir", "--target", str(pool)),
-            ("pool-start", POOL),
-        ):
-            done = run("virsh", "-c", lab.uri, *command)
-            assert done.returncode == 0, done.stderr
-        yield lab, lab.run("readlink", "/proc/self/ns/net").stdout.strip()
-
-
 @pytest.mark.real
 @pytest.mark.boots(3)
 def test_the_users_own_libvirt_runs_guests_and_is_left_as_it_was(
-    theirs: tuple[PrivateLab, str], tmp_path: Path
+    theirs: Theirs, tmp_path: Path
 ) -> None:
-    lab, namespace = theirs
-    enter = ["nsenter", f"--net={network_of(namespace)}"]
+    lab = theirs.lab
+    # From where a user's guests would be reached.
+    enter = ["nsenter", f"--net={network_of(lab.run('readlink', '/proc/self/ns/net').stdout)}"]
     out = tmp_path / "out"
-    before = owned(lab)
+    before = theirs.owned()
     done = run(
         *(*enter, sys.executable, "-m", "pytest", "-q", "suites/disk", "suites/network"),
-        *(f"--libvirt={lab.uri}", f"--network={lab.network}", f"--pool={POOL}", f"--out={out}"),
+        *(
+            f"--libvirt={lab.uri}",
+            f"--network={lab.network}",
+            f"--pool={theirs.pool}",
+            f"--out={out}",
+        ),
         *("--image=debian-12", "-k", f"{ON_A_POOL} or {NOT_OURS}"),
     )
     found = records(out)
@@ -89,27 +65,18 @@ def test_the_users_own_libvirt_runs_guests_and_is_left_as_it_was(
     skipped = {name for name, record in found.items() if record["outcome"] == "skipped"}
     assert [name for name in skipped if "mtu" in name], found
     assert len(found) - len(skipped) >= 6
-    assert owned(lab) == before
+    assert theirs.owned() == before
 
 
 def network_of(namespace: str) -> str:
     """A /proc path of the network namespace that ``namespace`` names, as net:[4026532201]."""
     for link in Path("/proc").glob("[0-9]*/ns/net"):
         try:
-            if os.readlink(link) == namespace:
+            if os.readlink(link) == namespace.strip():
                 return str(link)
         except OSError:  # a process that has gone, or is not ours
             continue
     raise AssertionError(f"no process in {namespace}")
-
-
-def owned(lab: PrivateLab) -> list[str]:
-    """What a libvirt holds: domains, volumes, networks, pools."""
-    said = [
-        run("virsh", "-c", lab.uri, *command.split()).stdout
-        for command in ("list --all --name", f"vol-list {POOL}", "net-list --all", "pool-list")
-    ]
-    return [line for text in said for line in text.split("\n") if line.strip()]
 
 
 @pytest.mark.real

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 # And has a second kernel come into a system whose initramfs no longer knows virtio_blk.
 SWAP = """
 import dataclasses, re
-from virtproof.guest import domain, guest
+from virtproof.guest import connection, domain, guest
 from virtproof.plugin import guests
 from virtproof.spec import DiskBus, NicModel
 
@@ -37,7 +37,7 @@ def swapped(run, image_name, axes):
     return honest(run, image_name, {**axes, "nic": NICS[axes["nic"]], "data_disks": disks})
 
 guests._spec = swapped
-domain.Connection.versions = lambda self: {"libvirt": "8.9.99", "qemu": "7.2.0"}
+connection.Connection.versions = lambda self: {"libvirt": "8.9.99", "qemu": "7.2.0"}
 honest_xml = domain.Domain.xml
 OTHER = {"qemu": "kvm", "kvm": "qemu"}
 

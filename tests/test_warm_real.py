@@ -10,7 +10,7 @@ import pytest
 
 from virtproof import host
 from virtproof.guest import saved
-from virtproof.guest.domain import Connection
+from virtproof.guest.connection import Connection
 from virtproof.guest.guest import Guest
 from virtproof.guest.warm import Host, WarmGuests
 from virtproof.images.cache import WARM, Cache, sha256

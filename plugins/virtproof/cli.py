@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -39,6 +40,11 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(call=_doctor)
     _add_images(subparsers)
     clean = subparsers.add_parser("clean", help="end and remove what killed runs have left")
+    clean.add_argument("--libvirt", metavar="URI", help="on this libvirt, instead of in labs")
+    clean.add_argument("--pool", metavar="NAME", help="look in this storage pool too")
+    clean.add_argument(
+        "--run", metavar="ID", help="this run's, though nobody knows that it is dead"
+    )
     clean.set_defaults(call=_clean)
     return parser
 
@@ -60,9 +66,38 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return doctor.main(as_json=arguments.json)
 
 
-def _clean(_: argparse.Namespace) -> int:
-    from virtproof.lab import cleanup
+def _clean(arguments: argparse.Namespace) -> int:
+    from virtproof.lab import cleanup, notes
 
+    if arguments.libvirt is not None:
+        return _clean_libvirt(arguments.libvirt, arguments.pool, arguments.run)
+    for name in ("pool", "run"):
+        if getattr(arguments, name) is not None:
+            raise UsageError(f"--{name} goes with --libvirt", hint="a lab is removed whole")
     cleaned = cleanup.clean()
     print(f"ended {cleaned.kept} kept labs, removed what {cleaned.dead} dead ones had left")
+    for uri in notes.left_on():
+        print(f"on {uri} runs have left guests: ./run clean --libvirt {shlex.quote(uri)}")
     return 0
+
+
+def _clean_libvirt(uri: str, pool: str | None, run: str | None) -> int:
+    """Remove what dead runs left on a user's libvirt, and name what cannot be told from others'."""
+    from virtproof.guest.connection import Connection
+    from virtproof.lab import sweeping
+
+    libvirt = Connection(uri)
+    if pool is not None:
+        libvirt.require_pool(pool)
+    if run is not None:
+        swept = sweeping.sweep_run(libvirt, uri, run, pool or "")
+    else:
+        swept = sweeping.sweep(libvirt, uri, kept=True)
+    for line in swept.lines(uri, all_strangers=True):
+        print(line)
+    if not (swept.guests or swept.volumes or swept.faults):
+        print(f"nothing on {uri} is known to be a dead run's")
+    for name in sweeping.unexplained(libvirt, pool) if pool is not None else ():
+        command = shlex.join(["virsh", "-c", uri, "vol-delete", "--pool", str(pool), name])
+        print(f"in pool {pool}: {name}, of a run that is not known here; if it is dead: {command}")
+    return 1 if swept.faults else 0

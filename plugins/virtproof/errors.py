@@ -36,6 +36,10 @@ class LabError(VirtproofError):
     """The lab (namespaces, libvirtd, network) does not come up or has gone."""
 
 
+class LabGoneError(LabError):
+    """The lab went while it was in use: its libvirtd does not answer any more."""
+
+
 class GuestError(VirtproofError):
     """A guest does not start, does not answer, or is gone."""
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NoReturn, Self
 
 from virtproof.deadline import Deadline
-from virtproof.guest.domain import Connection, Domain, RefusedError
+from virtproof.guest.connection import Connection
+from virtproof.guest.domain import Domain, RefusedError
 from virtproof.guest.domain_xml import data_disk, text
 from virtproof.guest.probes import Probes
 from virtproof.lab.base import Lab

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from lxml import etree
 
@@ -20,6 +21,7 @@ class Resources:
     ``data`` holds one path per ``spec.data_disks``, in that order. ``agent_socket`` is the second
     serial port's UNIX socket; without one it is a pty, which QEMU finds connected only after a second.
     ``isolated``: the spec wants it, and the network can do it.
+    ``mark`` is what the metadata says of the run whose guest this is.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Resources:
     data: tuple[str, ...] = ()
     agent_socket: str = ""
     isolated: bool = True
+    mark: Mapping[str, str] = field(default_factory=dict)
 
 
 def domain_xml(spec: GuestSpec, resources: Resources) -> str:
@@ -44,7 +47,10 @@ def domain_xml(spec: GuestSpec, resources: Resources) -> str:
     # Tells a restored guest that it is a copy, so that its kernel seeds its random numbers anew.
     etree.SubElement(domain, "genid")
     metadata = etree.SubElement(domain, "metadata")
-    etree.SubElement(metadata, f"{{{METADATA}}}guest", nsmap={"virtproof": METADATA}).text = spec.id
+    guest = etree.SubElement(metadata, f"{{{METADATA}}}guest", nsmap={"virtproof": METADATA})
+    guest.text = spec.id
+    for name, value in resources.mark.items():
+        guest.set(name, value)
     _text(domain, "memory", str(spec.memory_mib), unit="MiB")
     _text(domain, "vcpu", str(spec.cpus))
     _firmware(domain, spec)
@@ -152,6 +158,17 @@ def data_disk(
     if data.readonly:
         etree.SubElement(element, "readonly")
     return element
+
+
+def mark(metadata: str) -> dict[str, str]:
+    """Attributes of our element in a domain's metadata, as ``Resources.mark`` had them."""
+    return {str(name): str(value) for name, value in etree.fromstring(metadata).attrib.items()}
+
+
+def disk_files(domain: str) -> tuple[str, ...]:
+    """Paths of a domain's disks."""
+    sources = etree.fromstring(domain).findall("devices/disk/source")
+    return tuple(str(source.get("file")) for source in sources if source.get("file"))
 
 
 def text(element: etree._Element) -> str:

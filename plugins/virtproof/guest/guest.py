@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import secrets
 import time
@@ -15,13 +16,14 @@ import testinfra.host
 
 from virtproof.deadline import SCALE, Deadline, wait_for
 from virtproof.diagnose.evidence import Evidence
-from virtproof.errors import GuestError
+from virtproof.errors import GuestError, LabGoneError
 from virtproof.guest.boot import Boot
 from virtproof.guest.changes import Changes
 from virtproof.guest.checkup import CheckUp, check_up
 from virtproof.guest.collect import collect
+from virtproof.guest.connection import Connection
 from virtproof.guest.console import Console
-from virtproof.guest.domain import Connection, Domain, RefusedError
+from virtproof.guest.domain import Domain, RefusedError
 from virtproof.guest.domain_xml import Resources, domain_xml
 from virtproof.guest.failure import BootFailedError
 from virtproof.guest.probes import identity
@@ -91,7 +93,8 @@ class Guest(Changes):
         data = tuple(self.new_disk(disk.serial, disk.size_mib) for disk in self.spec.data_disks)
         ids = (self.name, str(uuid.uuid4()), self.mac)
         port = self.lab.agent_socket(self.name)
-        self.resources = Resources(*ids, self.lab.network, root, data, port, self.isolated)
+        own = (self.isolated, self.lab.mark(self.name))
+        self.resources = Resources(*ids, self.lab.network, root, data, port, *own)
         self.domain = self.connection.define(domain_xml(self.spec, self.resources))
         return self
 
@@ -154,14 +157,16 @@ class Guest(Changes):
     def close(self) -> None:
         """Throw everything away; safe to call twice and on a guest that never started."""
         self._close_ssh()
-        if self._domain is not None:
-            domain, self._domain = self._domain, None
-            domain.destroy()
-            domain.undefine()
-        for boot in self.boots:
-            boot.finish()
-        while self._paths:
-            self.lab.storage.remove(self._paths.pop())
+        domain, self._domain = self._domain, None
+        # What it has in a lab that has gone goes with that lab, or is swept.
+        with contextlib.suppress(LabGoneError):
+            if domain is not None:
+                domain.destroy()
+                domain.undefine()
+            for boot in self.boots:
+                boot.finish()
+            while self._paths:
+                self.lab.storage.remove(self._paths.pop())
         self.lab.admission.leave(self.name)
 
     # -- reaching it -------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from lxml import etree
 
 from virtproof import host
 from virtproof.deadline import Deadline, wait_for
-from virtproof.errors import GuestError, VirtproofError
+from virtproof.errors import GuestError, LabGoneError, VirtproofError
 from virtproof.guest import saved
 from virtproof.guest.domain_xml import Resources, domain_xml, restored_xml
 from virtproof.guest.failure import BootFailedError
@@ -99,9 +99,10 @@ class WarmGuests:
             item = self._item(guest, key)
             with guest.lab.admission.starting():
                 return self._wake(guest, item)
-        except BootFailedError:
+        except (BootFailedError, LabGoneError):
             raise
         except (VirtproofError, OSError) as error:
+            guest.connection.check()  # a lab that has gone says nothing of the state
             self._unfit.add(key)
             self._cache.progress(f"no warm {guest.spec.id}, it boots: {error}")
         if guest.boots:

@@ -77,8 +77,20 @@ class Lab(Protocol):
         """Lines of the host's kernel log since ``since_s`` (CLOCK_MONOTONIC) about the OOM killer."""
         ...
 
+    def mark(self, guest: str) -> dict[str, str]:
+        """What the metadata of a guest's domain says beside its spec, where others may see it."""
+        ...
+
     def linger(self) -> str:
         """Keep running after this process ends; returns the command that enters the guests' network."""
+        ...
+
+    def gone(self) -> str:
+        """What to say of it when it does not answer any more."""
+        ...
+
+    def abandon(self) -> None:
+        """Give up a lab that has gone: remove what can be removed without it."""
         ...
 
     def close(self) -> None: ...

@@ -29,6 +29,7 @@ from virtproof.lab.runtime import LINGERING, LOCK, runtime_directory
 from virtproof.lab.storage import FileStorage
 
 LAB_START_S = 60.0
+DYING_S = 0.3  # that a lab's own process may end after its libvirtd
 
 
 class PrivateLab:
@@ -173,6 +174,21 @@ class PrivateLab:
 
     def host_log(self, since_s: float) -> str:
         return killed_for_memory(since_s)
+
+    def mark(self, guest: str) -> dict[str, str]:
+        del guest
+        return {}
+
+    def gone(self) -> str:
+        assert self._process is not None
+        try:
+            self._process.wait(DYING_S)
+        except subprocess.TimeoutExpired:
+            return "libvirtd of the lab has gone"
+        return "the lab was killed"
+
+    def abandon(self) -> None:
+        self.close()
 
     def linger(self) -> str:
         self._ask({"op": "linger"}, 5.0)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 import socket
 import subprocess
 import tarfile
 import tempfile
 import urllib.parse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -17,14 +17,16 @@ from virtproof.guest.shell import CommandResult
 from virtproof.lab.admission import Admission
 from virtproof.lab.host_log import killed_for_memory, tail
 from virtproof.lab.network import why_together
+from virtproof.lab.notes import Note
 from virtproof.lab.runtime import runtime_directory
+from virtproof.lab.sweeping import Libvirt, remove_all, sweep
 
 LOGS = ("/var/log/libvirt/qemu", "~/.cache/libvirt/qemu/log")
 MIB = 1 << 20
 
 
-class Volumes(Protocol):
-    """Volumes of a storage pool, as the connection to libvirt offers them. Names to paths."""
+class Connection(Libvirt, Protocol):
+    """A connection to libvirt, and volumes of its storage pools. Names to paths."""
 
     def create_volume(
         self, pool: str, name: str, kind: str, size: int, backing: str = ""
@@ -38,32 +40,30 @@ class Volumes(Protocol):
 
     def require_network(self, name: str) -> str: ...
 
-    def require_pool(self, name: str) -> None: ...
-
 
 class PoolStorage:
-    """Disks as volumes of a pool. A base image is uploaded once a run and goes with the run."""
+    """Disks as volumes of a pool, each noted before it is made. A base image is uploaded once a run
+    and goes with the run."""
 
-    def __init__(self, volumes: Volumes, pool: str) -> None:
+    def __init__(self, volumes: Connection, pool: str, note: Note) -> None:
         self._volumes = volumes
         self._pool = pool
-        self._run = secrets.token_hex(4)
+        self._note = note
         self._bases: dict[Path, str] = {}
 
     def overlay(self, base: Path, name: str) -> str:
         if base not in self._bases:
             digest = hashlib.sha256(str(base).encode()).hexdigest()[:8]
-            volume = f"virtproof-base-{digest}-{self._run}.qcow2"
-            size = base.stat().st_size
-            path = self._volumes.create_volume(self._pool, volume, "raw", size)
-            self._bases[base] = path
+            volume = f"virtproof-base-{digest}-{self._note.run}.qcow2"
+            path = self._create(volume, "raw", base.stat().st_size)
             self._volumes.upload_volume(path, base)
+            self._bases[base] = path
         backing = self._bases[base]
         size = _virtual_size(base)
-        return self._volumes.create_volume(self._pool, f"{name}.qcow2", "qcow2", size, backing)
+        return self._create(f"{name}.qcow2", "qcow2", size, backing)
 
     def blank(self, name: str, size_mib: int) -> str:
-        return self._volumes.create_volume(self._pool, f"{name}.raw", "raw", size_mib * MIB)
+        return self._create(f"{name}.raw", "raw", size_mib * MIB)
 
     def archive(self, name: str, directory: Path) -> str:
         with tempfile.NamedTemporaryFile() as file:
@@ -71,7 +71,7 @@ class PoolStorage:
                 for member in sorted(directory.iterdir()):
                     tar.add(member, member.name)
             size = Path(file.name).stat().st_size
-            path = self._volumes.create_volume(self._pool, f"{name}.raw", "raw", size)
+            path = self._create(f"{name}.raw", "raw", size)
             self._volumes.upload_volume(path, Path(file.name))
         return path
 
@@ -81,22 +81,29 @@ class PoolStorage:
     def remove(self, path: str) -> None:
         self._volumes.delete_volume(path)
 
-    def close(self) -> None:
-        """Remove the uploaded base images."""
-        while self._bases:
-            _, path = self._bases.popitem()
-            self._volumes.delete_volume(path)
+    def _create(self, name: str, kind: str, size: int, backing: str = "") -> str:
+        self._note.volume(self._pool, name)
+        return self._volumes.create_volume(self._pool, name, kind, size, backing)
 
 
 class UserLibvirt:
-    """A libvirt that the user named. UsageError where its network or pool is not there."""
+    """A libvirt that the user named. UsageError where its network or pool is not there.
 
-    def __init__(self, uri: str, network: str, pool: str, connection: Volumes) -> None:
+    What dead runs left on it is removed first, and told to ``say``.
+    """
+
+    def __init__(
+        self, uri: str, network: str, pool: str, connection: Connection, say: Callable[[str], None]
+    ) -> None:
         self.uri = uri
         self.network = network
         self.why_together = why_together(network, connection.require_network(network))
         connection.require_pool(pool)
-        self.storage = PoolStorage(connection, pool)
+        self._connection, self._say = connection, say
+        for line in sweep(connection, uri).lines(uri, all_strangers=False):
+            say(line)
+        self._note = Note(uri)
+        self.storage = PoolStorage(connection, pool, self._note)
         self.admission = Admission(runtime_directory())
         self._remote = urllib.parse.urlsplit(uri).netloc
 
@@ -131,12 +138,30 @@ class UserLibvirt:
     def host_log(self, since_s: float) -> str:
         return "" if self._remote else killed_for_memory(since_s)
 
+    def mark(self, guest: str) -> dict[str, str]:
+        return self._note.mark(guest)
+
     def linger(self) -> str:
         """Their guests outlive us as they are; their network is entered by nothing special."""
+        self._note.keep()
         return ""
 
+    def gone(self) -> str:
+        return f"libvirt at {self.uri} has gone"
+
+    def abandon(self) -> None:
+        """What was made stays until the next run, or ``./run clean``, sweeps it."""
+        self._note.release()
+
     def close(self) -> None:
-        self.storage.close()
+        """Remove all that this run has made and nobody has removed yet: the base images, at least."""
+        swept = remove_all(self._connection, self._note.noted())
+        for fault in swept.faults:
+            self._say(f"left on {self.uri}: {fault}")
+        if swept.faults:
+            self._note.release()
+        else:
+            self._note.end()
 
 
 def _virtual_size(image: Path) -> int:

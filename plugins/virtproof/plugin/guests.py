@@ -39,9 +39,9 @@ def accel(virtproof_run: Run) -> Accel:
     return virtproof_run.accelerator.accel
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def lab(virtproof_run: Run) -> Lab:
-    """The lab: network, storage, the way in."""
+    """The lab: network, storage, the way in. A test's, as another may follow one that was killed."""
     return virtproof_run.lab
 
 
@@ -113,7 +113,7 @@ def shared_guest_on(
     def factory(**axes: Any) -> Guest:
         spec = _spec(virtproof_run, image_name, axes)
         guest = _shared.get(spec)
-        if guest is not None and (guest.state != "running" or guest.spec != spec):
+        if guest is not None and not _fits(guest, spec):
             guest.close()
             guest = None
         if guest is None:
@@ -141,6 +141,11 @@ def remark(request: pytest.FixtureRequest) -> Callable[[str], None]:
 def evidence_directory(request: pytest.FixtureRequest, virtproof_run: Run) -> Path:
     """The test's own directory of evidence, for what only the test knows of; made when asked for."""
     return evidence.make(evidence.place(virtproof_run.options.out, request.node.nodeid))
+
+
+def _fits(guest: Guest, spec: GuestSpec) -> bool:
+    """Whether a shared guest is still what is asked for, and runs; those of a dead lab were closed."""
+    return guest.spec == spec and guest.is_defined and guest.state == "running"
 
 
 KEEP = pytest.StashKey[bool]()

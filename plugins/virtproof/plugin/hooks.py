@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from virtproof.claims import claim
-from virtproof.errors import UsageError, VirtproofError
+from virtproof.errors import LabGoneError, UsageError, VirtproofError
 from virtproof.guest.failure import BootFailedError
 from virtproof.measure.results import GuestRecord, TestRecord
 from virtproof.plugin import evidence, guests
@@ -54,6 +54,7 @@ __all__ = [
 
 OPTIONS = pytest.StashKey[Options]()
 FOUND = pytest.StashKey[dict[str, str]]()  # by the check-up of a failed test's guest
+LOST = pytest.StashKey[bool]()  # the lab went while the test ran
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -123,9 +124,11 @@ def _claims(item: pytest.Item) -> list[str]:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    broken = item.config.stash[RUN].broken
-    if broken is not None and "virtproof_run" in getattr(item, "fixturenames", ()):
-        raise broken
+    run = item.config.stash[RUN]
+    if "virtproof_run" in getattr(item, "fixturenames", ()):
+        if run.broken is not None:
+            raise run.broken
+        run.renew()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -135,13 +138,25 @@ def pytest_runtest_makereport(
     report = yield
     run = item.config.stash[RUN]
     failure = call.excinfo.value if call.excinfo is not None else None
-    if isinstance(failure, VirtproofError):
+    if report.failed and (lost := _lost(item, failure, run)) is not None:
+        item.stash[LOST] = True
+        report.longrepr = lost
+    elif isinstance(failure, VirtproofError):
         report.longrepr = _one_line(item, call, failure)
     if "virtproof_run" in getattr(item, "fixturenames", ()) or _claims(item):
         _note(item, report, run)
     if run.broken is not None and failure is run.broken:
         item.session.shouldstop = f"virtproof: {run.broken}"
     return report
+
+
+def _lost(item: pytest.Item, failure: BaseException | None, run: Run) -> str | None:
+    """What to say of a test that its lab was lost under, whatever the test itself then saw."""
+    lost = run.lost_lab() if used(item) or isinstance(failure, LabGoneError) else None
+    if lost is None:
+        return None
+    said = (str(failure).strip().splitlines() or [type(failure).__name__])[0]
+    return f"{lost} while the test ran, which saw: {said}\n{lost.detail}".strip()
 
 
 def _one_line(item: pytest.Item, call: pytest.CallInfo[None], error: VirtproofError) -> str:
@@ -166,9 +181,9 @@ def _note(item: pytest.Item, report: pytest.TestReport, run: Run) -> None:
     wanted = report.failed or (report.when == "call" and (failure is not None or switched))
     if test_guests and report.when != "teardown" and wanted:
         evidence.save(directory, test_guests, failure)
-        if report.failed and failure is None:
+        if report.failed and failure is None and LOST not in item.stash:
             _examine(item, report, directory)
-        item.stash[KEEP] = report.failed and options.keep_guest
+        item.stash[KEEP] = report.failed and options.keep_guest and LOST not in item.stash
     if report.when != "teardown":
         return
     facts: dict[str, Any] = {
@@ -179,6 +194,7 @@ def _note(item: pytest.Item, report: pytest.TestReport, run: Run) -> None:
         "remark": item.stash.get(REMARK, None),
         "evidence": str(directory.relative_to(options.out)) if directory.is_dir() else None,
         "environment": _environment(run),
+        "lost": LOST in item.stash,
         "spent_s": {"guests": round(run.guests_s, 3), "images": round(run.images_s, 3)},
     }
     report.virtproof = facts  # type: ignore[attr-defined]  # pytest carries extra attributes to xdist's controller
@@ -216,7 +232,7 @@ def _environment(run: Run) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if "accelerator" in run.__dict__:
         found["accelerator"] = {"name": run.accelerator.accel.value, "why": run.accelerator.why}
-    if "lab" in run.__dict__:
+    if run.has_lab:
         found["versions"] = {
             "virtproof": importlib.metadata.version("virtproof"),
             "python": platform.python_version(),

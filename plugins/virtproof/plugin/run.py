@@ -8,8 +8,8 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TypeVar
 
-from virtproof.errors import VirtproofError
-from virtproof.guest.domain import Connection
+from virtproof.errors import LabGoneError, VirtproofError
+from virtproof.guest.connection import Connection
 from virtproof.guest.guest import ADDRESS_S, Guest
 from virtproof.guest.warm import Host, WarmGuests
 from virtproof.images import catalog
@@ -17,6 +17,7 @@ from virtproof.images.store import ImageStore, PreparedImage
 from virtproof.lab import open_lab
 from virtproof.lab.accel import DEADLINE_S, AccelVerdict, probe
 from virtproof.lab.base import Lab
+from virtproof.lab.sweeping import sweep
 from virtproof.lab.user import UserLibvirt
 from virtproof.plugin.options import Options
 from virtproof.plugin.progress import Progress
@@ -38,6 +39,7 @@ class Run:
         self.images_s = 0.0
         self.guests: list[Guest] = []
         self._kept: list[Guest] = []
+        self._lab: Lab | None = None
 
     @cached_property
     def accelerator(self) -> AccelVerdict:
@@ -59,9 +61,17 @@ class Run:
     def store(self) -> ImageStore:
         return ImageStore(self.options.cache, self.accelerator.accel, self.progress.long)
 
-    @cached_property
+    @property
     def lab(self) -> Lab:
-        return self._or_break(self._open)
+        """The lab, opened when first asked for; another one after ``renew`` found it gone."""
+        if self._lab is None:
+            self._lab = self._or_break(self._open)
+        return self._lab
+
+    @property
+    def has_lab(self) -> bool:
+        """Whether a lab was opened."""
+        return self._lab is not None
 
     def _open(self) -> Lab:
         options = self.options
@@ -70,10 +80,39 @@ class Run:
             lab = open_lab(options.cache, self.connect)
         else:
             connection = self.connect(options.libvirt)
-            lab = UserLibvirt(options.libvirt, options.network, options.pool, connection)
+            say = self.progress.long
+            lab = UserLibvirt(options.libvirt, options.network, options.pool, connection, say)
         if lab.why_together:
             self.progress.once(f"guests can reach each other: {lab.why_together}")
         return lab
+
+    def lost_lab(self) -> LabGoneError | None:
+        """What there is to say of a lab that does not answer any more."""
+        try:
+            if self._lab is not None:
+                self.connection.check()
+        except LabGoneError as error:
+            assert self._lab is not None
+            return LabGoneError(self._lab.gone(), detail=error.detail)
+        return None
+
+    def renew(self) -> None:
+        """Between tests: give up a lab that has gone, so that those who follow get a new one."""
+        lost = self.lost_lab()
+        if lost is not None:
+            self.progress.long(f"{lost}; the next guest gets a new lab")
+            self._give_up()
+
+    def _give_up(self) -> None:
+        lab, self._lab = self._lab, None
+        assert lab is not None
+        if self._kept and self.options.libvirt is not None:
+            lab.linger()  # they are still there, and were to stay
+        self._kept.clear()
+        for guest in self.guests:
+            guest.close()
+        lab.abandon()
+        self.connection.close()
 
     def connect(self, uri: str) -> Connection:
         """The session's connection to libvirt; guests of it outlive us only where they are kept."""
@@ -139,16 +178,32 @@ class Run:
 
     def close(self) -> None:
         """End guests and lab; kept ones stay, with the way to them on the terminal."""
+        lost = self.lost_lab()
+        if lost is not None:
+            self._give_up()
+            self._sweep_theirs(lost)
         for guest in self.guests:
             if guest not in self._kept:
                 guest.close()
-        lab = self.__dict__.get("lab")
-        if lab is None:
+        if self._lab is not None and self._kept:
+            self._linger(self._lab)
+        elif self._lab is not None:
+            self._lab.close()
+
+    def _sweep_theirs(self, lost: LabGoneError) -> None:
+        """After a user's libvirt had gone: what this run has there is removed, if it is back."""
+        if self.options.libvirt is None:
             return
-        if not self._kept:
-            lab.close()
-            return
+        try:
+            sweep(self.connect(self.options.libvirt), self.options.libvirt)
+        except VirtproofError:
+            command = f"./run clean --libvirt {shlex.quote(self.options.libvirt)}"
+            self.progress.long(f"{lost}; what this run has there is removed by: {command}")
+
+    def _linger(self, lab: Lab) -> None:
+        """Leave kept guests as they are, and say how to reach them."""
         enter = lab.linger()
+        there = f" --libvirt {shlex.quote(lab.uri)}" if self.options.libvirt else ""
         for guest in self._kept:
             # A copy of a warm guest may have failed its test before DHCP gave it an address.
             address = guest.address(timeout_s=ADDRESS_S if guest.is_up else 0.1) or "ADDRESS"
@@ -157,15 +212,8 @@ class Run:
                 f"kept guest {guest.spec.id}\n"
                 f"  console: virsh -c '{lab.uri}' console {guest.name}\n"
                 f"  ssh:     {f'{enter} {ssh}'.strip()}\n"
-                f"  end it:  {self._ending(guest.name)}"
+                f"  end it:  ./run clean{there}"
             )
-
-    def _ending(self, name: str) -> str:
-        """The command that ends a kept guest; what lies in a user's own libvirt is theirs to end."""
-        if self.options.libvirt is None:
-            return "./run clean"
-        virsh = f"virsh -c '{self.lab.uri}'"
-        return f"{virsh} destroy {name}; {virsh} undefine {name} --remove-all-storage"
 
     def _or_break(self, make: Callable[[], T]) -> T:
         try:
