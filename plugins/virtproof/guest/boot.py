@@ -20,7 +20,9 @@ SYNC_S = 0.5
 PROMPT_POLL_S = 0.2
 TAIL = 65536  # bytes of console that the waiter looks at
 # Waits in the guest, so that the host need not poll: done once the init system has finished.
-WAIT_UP = "command -v systemctl >/dev/null || exit 0; systemctl is-system-running --wait; exit 0"
+# In emergency mode the agent may answer: what started before the failure goes on.
+WAIT_UP = """command -v systemctl >/dev/null || exit 0
+case $(systemctl is-system-running --wait) in maintenance|stopping|offline) exit 1;; esac"""
 
 
 class Boot:
@@ -59,11 +61,16 @@ class Boot:
             if deadline.passed or self.over():
                 return False
         waiting = self.agent.call("guest-exec", path="/bin/sh", arg=["-c", WAIT_UP])["pid"]
-        while not self.agent.call("guest-exec-status", pid=waiting).get("exited"):
+        while not (status := self.agent.call("guest-exec-status", pid=waiting)).get("exited"):
             if deadline.passed or self.over():
                 return False
             self.console.wait_beyond(self.console.size, SYNC_S)
-        return not self.over()
+        if status.get("exitcode") == 0:
+            return not self.over()
+        settled = Deadline.after(SETTLE_S * self._scale)  # the console says why, a moment later
+        while not self.over() and not settled.passed:
+            self.console.wait_beyond(self.console.size, PROMPT_POLL_S)
+        return False
 
     def over(self) -> bool:
         """Whether this boot has ended badly: domain gone, panic, or a shell that waits for somebody.
