@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import pytest
 from lxml import etree
@@ -25,22 +26,11 @@ def nic(guest: Guest) -> str:
     return guest.net.by_mac(guest.mac).name
 
 
-@pytest.mark.trial("network", "the guest's MTU is larger than the wire's")
-def test_mtu(virtio_nic: Guest, complains: Complains) -> None:
-    nic(virtio_nic)
-    tap = tap_of(virtio_nic)
-    assert virtio_nic.lab.run("ip", "link", "set", tap, "mtu", "1200").status == 0
-    # What the wire does not carry is dropped and not told of: so does a switch.
-    virtio_nic.runner.run("ip link set %s mtu 9000", nic(virtio_nic))
-    complains("mtu-mismatch", virtio_nic)
-
-
-@pytest.mark.trial("network", "another machine has the guest's address")
-def test_duplicate_address(virtio_nic: Guest, complains: Complains) -> None:
-    lab, address = virtio_nic.lab, virtio_nic.address()
-    nic(virtio_nic)
+@contextlib.contextmanager
+def neighbour(guest: Guest, address: str, mtu: int = 1500) -> Iterator[None]:
+    """Another machine on the lab's bridge: a network namespace on a link of that MTU."""
     steps = (
-        "ip link add trial0 type veth peer name trial1",
+        f"ip link add trial0 mtu {mtu} type veth peer name trial1 mtu {mtu}",
         "ip link set trial0 master virtproof0 up",
         "ip netns add trial",
         "ip link set trial1 netns trial",
@@ -49,12 +39,27 @@ def test_duplicate_address(virtio_nic: Guest, complains: Complains) -> None:
     )
     try:
         for step in steps:
-            done = lab.run(*step.split())
+            done = guest.lab.run(*step.split())
             assert done.status == 0, f"{step}: {done.stderr}"
-        complains("duplicate-address", virtio_nic)
+        yield
     finally:
-        lab.run("ip", "link", "del", "trial0")
-        lab.run("ip", "netns", "del", "trial")
+        guest.lab.run("ip", "link", "del", "trial0")
+        guest.lab.run("ip", "netns", "del", "trial")
+
+
+@pytest.mark.trial("network", "the way to the gateway carries less than the NIC's MTU")
+def test_mtu(virtio_nic: Guest, complains: Complains) -> None:
+    nic(virtio_nic)
+    with neighbour(virtio_nic, "198.18.0.251", mtu=1200):
+        virtio_nic.runner.run("ip route replace default via 198.18.0.251")
+        complains("mtu-mismatch", virtio_nic)
+
+
+@pytest.mark.trial("network", "another machine has the guest's address")
+def test_duplicate_address(virtio_nic: Guest, complains: Complains) -> None:
+    nic(virtio_nic)
+    with neighbour(virtio_nic, virtio_nic.address()):
+        complains("duplicate-address", virtio_nic)
 
 
 @pytest.mark.boots(2)

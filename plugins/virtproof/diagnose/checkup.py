@@ -101,7 +101,7 @@ def _full(vitals: Vitals) -> Iterator[str]:
 
 def _down(vitals: Vitals) -> Iterator[str]:
     for link in vitals.links:
-        if not link.carrier:
+        if link.carrier is False:
             yield f"{link.name} ({link.mac}) has no carrier"
 
 
@@ -118,7 +118,9 @@ def _duplicate(vitals: Vitals) -> Iterator[str]:
 
 def _no_address(vitals: Vitals) -> Iterator[str]:
     if vitals.lease == "":
-        yield "DHCP gave the guest no address"
+        off = [link.name for link in vitals.links if link.carrier is None]
+        why = f": nothing in the guest brings {off[0]} up" if off else ""
+        yield f"DHCP gave the guest no address{why}"
 
 
 def _loss(vitals: Vitals) -> Iterator[str]:
