@@ -62,7 +62,10 @@ class Machine:
         for name in OUTSIDE:
             with contextlib.suppress(OSError):
                 directory = Path(name).expanduser()
-                listed += [str(path) for path in directory.iterdir()]
+                names = [str(path) for path in directory.iterdir()]
+                listed += [
+                    name for name in names if "virtproof-soak-" not in name
+                ]  # of another soak
         # Without IDs and counts, which differ though nothing has changed.
         mounts = Path("/proc/self/mounts").read_text().splitlines()
         interfaces = sorted(name for _, name in socket.if_nameindex())
@@ -92,7 +95,7 @@ def left_at_once(place: Place, before: Machine, known: set[str]) -> list[str]:
 def left_after_next(place: Place, *, thorough: bool) -> list[str]:
     """What must be gone once a run has come after. ``thorough`` reads every item of the cache."""
     found = []
-    for path in sorted(place.runtime.rglob("*")):
+    for path in sorted([*place.runtime.glob("*"), *place.runtime.glob("guests/*")]):
         name = path.relative_to(place.runtime).as_posix()
         if not BOOKKEEPING.fullmatch(name) and not path.name.startswith("memory-"):
             found.append(f"left in the runtime directory: {name}")
