@@ -91,7 +91,7 @@ def test_an_orphan_keeps_the_keeper_and_is_found(empty: Place) -> None:
         assert run.wait(lambda: run.status is not None, 20)
         assert run.status == 3
         assert not run.over
-        assert [one.comm for one in run.living()] == ["sleep"]
+        assert run.wait(lambda: [one.comm for one in run.living()] == ["sleep"], 20)
         found = left_at_once(empty, Machine.now(), set())
         assert any("sleep 98761" in fault for fault in found)
     assert naming(str(empty.runtime)) == []
