@@ -36,17 +36,22 @@ def soak(root: Path, kinds: tuple[runs.Kind, ...]) -> Iterator[Soak]:
     """A soak with its directories below ``root``; needs ``debian-12`` in the user's own cache."""
     runtime = Path(tempfile.mkdtemp(prefix="vp-", dir="/tmp"))  # a short path, for UNIX sockets
     place = Place(root, runtime, root / "cache", root / "cache")
-    runs.furnish(place, default_cache(), "prepared")
+    runs.furnish(place, default_cache(), "prepared", "warm")
+    if any(kind.builds for kind in kinds):
+        building = root / "building"
+        runs.furnish(Place(root, runtime, building, building), default_cache(), "rootfs")
     with contextlib.ExitStack() as stack:
-        small = None
-        if any(kind.builds for kind in kinds):
-            building = root / "building"
-            runs.furnish(Place(root, runtime, building, building), default_cache(), "rootfs")
-        if any(kind.small_disk for kind in kinds):
-            small = stack.enter_context(runs.small_disk(root / "small"))
-            shutil.copytree(place.cache / "ssh", small.outside / "ssh")
-            (small.outside / "prepared").symlink_to(place.cache / "prepared")
-        yield Soak(place, small)
+        disks = {}
+        for name in {kind.disk for kind in kinds} - {""}:
+            disks[name] = stack.enter_context(runs.small_disk(root / name, runs.DISKS_MIB[name]))
+            shutil.copytree(place.cache / "ssh", disks[name].outside / "ssh")
+            if name == "small":
+                shutil.copytree(
+                    place.cache / "warm", disks[name].outside / "warm", dirs_exist_ok=True
+                )
+            made = root / "building" / "rootfs" if name == "large" else place.cache / "prepared"
+            (disks[name].outside / made.name).symlink_to(made)
+        yield Soak(place, disks)
 
 
 def soaked(session: Soak, drawn: Iterator[Kill], count: int, end: float) -> bool:
@@ -72,7 +77,7 @@ def chosen(only: str) -> tuple[runs.Kind, ...]:
     kinds = []
     for kind in runs.KINDS:
         victims = tuple(v for v in kind.victims if asked & {kind.name, f"{kind.name}/{v}"})
-        if victims and (os.getuid() == 0 or not kind.small_disk):
+        if victims and (os.getuid() == 0 or not kind.disk):
             kinds.append(dataclasses.replace(kind, victims=victims))
     return tuple(kinds)
 

@@ -55,7 +55,7 @@ def empty(place: Place) -> Place:
 def test_runs_that_are_killed_leave_nothing(place: Place) -> None:
     if reason := why_no_lab():
         pytest.skip(reason)
-    runs.furnish(place, default_cache(), "prepared")
+    runs.furnish(place, default_cache(), "prepared", "warm")
     soak = Soak(place)
     for drawn in CHOSEN:
         done = soak.round(drawn)
@@ -163,7 +163,7 @@ def test_half_a_record_is_found(empty: Place) -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="a mount of one's own needs root")
 def test_a_small_disk_can_be_full_and_is_never_on_the_host(tmp_path: Path) -> None:
     before = Machine.now().mounts
-    with runs.small_disk(tmp_path / "small") as small:
+    with runs.small_disk(tmp_path / "small", 64) as small:
         small.fill()
         write = [*small.enter(tmp_path), "dd", "if=/dev/zero", f"of={small.path}/x", "bs=64k"]
         done = subprocess.run([*write, "count=1"], capture_output=True, text=True, check=False)

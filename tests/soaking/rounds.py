@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -75,11 +75,11 @@ def draw(dice: random.Random, kinds: tuple[Kind, ...]) -> Iterator[Kill]:
 
 
 class Soak:
-    """Rounds in one place. ``small`` is the disk that can be filled, where there is one."""
+    """Rounds in one place. ``disks`` are those that can be filled, by name."""
 
-    def __init__(self, place: Place, small: SmallDisk | None = None) -> None:
+    def __init__(self, place: Place, disks: Mapping[str, SmallDisk] | None = None) -> None:
         self.place = place
-        self.small = small
+        self.disks = disks or {}
         self.usual_s: dict[str, float] = {}
         self.save_s = 2.0
         self.counts: Counter[str] = Counter()
@@ -90,7 +90,7 @@ class Soak:
     def calibrate(self, kind: Kind) -> None:
         """Run a kind of run to its end; its length is what kills of it are drawn by."""
         if not kind.builds:
-            self._unharmed(replace(NEXT, small_disk=kind.small_disk), "first")  # its guest is saved
+            self._unharmed(_following(kind), "first")  # its guest is saved
         self.usual_s[kind.name] = self._unharmed(kind, "usual")
 
     def _unharmed(self, kind: Kind, name: str) -> float:
@@ -126,8 +126,8 @@ class Soak:
                     f"still there after {drawn.kind.end_s:.0f} s: {one}" for one in run.living()
                 ]
             done.status, done.rest_s = run.status, run.age_s - struck_s
-        if drawn.victim == DISK_FULL and self.small:
-            self.small.empty()
+        if drawn.kind.disk:
+            self.disks[drawn.kind.disk].empty()
         done.faults += left_at_once(place, before, KNOWN)
         done.faults += left_in_results(place.work / "out")
         done.crash = _crash(run.log)
@@ -140,9 +140,9 @@ class Soak:
         return done
 
     def _of(self, kind: Kind) -> Place:
-        if kind.small_disk:
-            assert self.small is not None
-            return replace(self.place, cache=self.small.outside, inside=self.small.path)
+        if kind.disk:
+            disk = self.disks[kind.disk]
+            return replace(self.place, cache=disk.outside, inside=disk.path)
         if kind.builds:
             building = self.place.root / "building"
             return replace(self.place, cache=building, inside=building)
@@ -159,12 +159,14 @@ class Soak:
     def _run(
         self, kind: Kind, place: Place, name: str, out: str = "out"
     ) -> contextlib.AbstractContextManager[Started]:
-        command = runs.command(kind, place, out)
-        if kind.small_disk and self.small:
-            command = [*self.small.enter(place.work), *command]
+        command = [*self._enter(kind), *runs.command(kind, place, out)]
         log = self.place.root / "logs" / f"{self._number:03}-{name}-{kind.name}.log"
         log.parent.mkdir(exist_ok=True)
         return started(command, place.work, log, runs.environment(kind, place))
+
+    def _enter(self, kind: Kind) -> list[str]:
+        """The words before what is to see the cache of a kind of run."""
+        return self.disks[kind.disk].enter(self.place.work) if kind.disk else []
 
     def _await_moment(self, run: Started, drawn: Kill, place: Place) -> None:
         usual, wait = self.usual_s[drawn.kind.name], drawn.at
@@ -177,9 +179,8 @@ class Soak:
         """Kill the victim, or wait for it as long as the run lasts."""
         victim = done.drawn.victim
         if victim == DISK_FULL:
-            assert self.small is not None
             done.hit = run.status is None
-            self.small.fill()
+            self.disks[done.drawn.kind.disk].fill()
         else:
             done.hit = run.wait(lambda: self._killed(run, victim), done.drawn.kind.end_s)
         done.after_s = run.age_s
@@ -201,7 +202,7 @@ class Soak:
         if done.drawn.kind.builds:
             self._clean(done, place)
             return
-        kind = replace(NEXT, small_disk=done.drawn.kind.small_disk)
+        kind = _following(done.drawn.kind)
         with self._run(kind, place, "next", "next-out") as run:
             if not run.wait(lambda: run.over, NEXT_S):
                 done.faults += [f"the next run does not end: {one}" for one in run.living()]
@@ -210,13 +211,18 @@ class Soak:
             done.next_s = run.age_s
 
     def _clean(self, done: Round, place: Place) -> None:
-        words = [sys.executable, "-m", "virtproof", "clean"]
+        words = [*self._enter(done.drawn.kind), sys.executable, "-m", "virtproof", "clean"]
         environment = runs.environment(done.drawn.kind, place)
         cleaned = subprocess.run(
             words, env=environment, cwd=place.work, capture_output=True, text=True, check=False
         )
         if cleaned.returncode != 0:
             done.faults.append(f"clean fails: {cleaned.stderr.strip()}")
+
+
+def _following(kind: Kind) -> Kind:
+    """The run that comes after one of a kind: on the same disk."""
+    return replace(NEXT, disk=kind.disk)
 
 
 def _any(directory: Path) -> bool:

@@ -15,7 +15,7 @@ from soaking.traces import Place
 from virtproof.images.cache import WARM, Cache, read_manifest
 
 IMAGE = "debian-12"
-SMALL_MIB = 1024
+DISKS_MIB = {"small": 1792, "large": 6144}  # those that are filled; a build needs the large one
 TESTS = """
 import os
 import pytest
@@ -34,6 +34,9 @@ def test_a_disk_is_hot_added_and_keeps_what_is_written(guest_on, number):
     guest.runner.run("dd if=/dev/urandom of=/root/file bs=1M count=16 conv=fsync 2>&1")
     assert guest.address()
 """
+WARM_SPEC = (
+    f"{IMAGE}/pc/ide+virtio/tcg"  # of most runs: a saved guest is taken from the user's cache
+)
 LAB = ("unshare", "init", "lab-worker", "libvirtd", "dnsmasq", "qemu", "lab-session")
 EVERYTHING = "everything"
 DISK_FULL = "disk-full"
@@ -49,8 +52,8 @@ class Kind:
     tests: int = 0
     workers: int = 0
     nic: str = "virtio"
-    mib: int = 384
-    small_disk: bool = False
+    mib: int = 768
+    disk: str = ""  # that can be filled; empty for the place of all others
     builds: bool = False
     end_s: float = 300.0  # after the kill
 
@@ -58,12 +61,13 @@ class Kind:
 COPIES = Kind("copies", ("controller", *LAB, EVERYTHING), 8, tests=2)
 WORKERS = Kind("workers", ("controller", "worker", *LAB, EVERYTHING), 8, tests=4, workers=2)
 SAVE = Kind("save", ("controller", *LAB, EVERYTHING), 4, tests=1, nic="e1000", mib=256)
-FULL = Kind("full", (DISK_FULL,), 8, tests=3, small_disk=True)
-FULL_SAVE = Kind("full-save", (DISK_FULL,), 8, 1, 0, "e1000", 256, small_disk=True)
+FULL = Kind("full", (DISK_FULL,), 8, tests=3, disk="small")
+FULL_SAVE = Kind("full-save", (DISK_FULL,), 8, 1, 0, "e1000", 256, disk="small")
 BUILD = Kind(
     "build", ("controller", "builder", "first-boot", "builder-session", EVERYTHING), 1, builds=True
 )
-KINDS = (COPIES, WORKERS, SAVE, FULL, FULL_SAVE, BUILD)
+FULL_BUILD = Kind("full-build", (DISK_FULL,), 1, disk="large", builds=True)
+KINDS = (COPIES, WORKERS, SAVE, FULL, FULL_SAVE, BUILD, FULL_BUILD)
 NEXT = Kind("next", (), 0, tests=1)  # what comes after, and must be green
 
 
@@ -101,8 +105,10 @@ def furnish(place: Place, of: Path, *kinds: str) -> None:
     (place.work / "pytest.ini").write_text("[pytest]\n")
     own = Cache(place.cache, print)
     for kind in kinds:
+        (own.root / kind).mkdir(exist_ok=True)
         for item in Cache(of, print).items(kind):
-            if kind != "prepared" or read_manifest(item)["facts"].get("name") == IMAGE:
+            facts = read_manifest(item)["facts"]
+            if facts.get("name", IMAGE) == IMAGE and facts.get("spec", WARM_SPEC) == WARM_SPEC:
                 target = own.root / kind / item.name
                 shutil.copytree(item, target, ignore=shutil.ignore_patterns(".*"))
     shutil.copytree(of / "ssh", place.cache / "ssh")  # an image knows the key of its cache
@@ -149,10 +155,10 @@ class SmallDisk:
 
 
 @contextlib.contextmanager
-def small_disk(path: Path) -> Iterator[SmallDisk]:
-    """A tmpfs of ``SMALL_MIB`` at ``path``, in a namespace that ends with the block. Needs root."""
+def small_disk(path: Path, mib: int) -> Iterator[SmallDisk]:
+    """A tmpfs of so many MiB at ``path``, in a namespace that ends with the block. Needs root."""
     path.mkdir()
-    mount = f'mount -t tmpfs -o size={SMALL_MIB}m none "$1" && echo there && read -r _'
+    mount = f'mount -t tmpfs -o size={mib}m none "$1" && echo there && read -r _'
     namespace = ["unshare", "--mount", "--propagation", "private"]
     holder = subprocess.Popen(
         [*namespace, "sh", "-c", mount, "sh", str(path)],
