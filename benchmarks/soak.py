@@ -17,6 +17,7 @@ import dataclasses
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -105,6 +106,7 @@ def main() -> None:
     root = Path(tempfile.mkdtemp(prefix="virtproof-soak-", dir=where))
     print(f"seed {seed}, {arguments.kills} kills, in {root}", flush=True)
     begin, well = time.monotonic(), True
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with soak(root, kinds) as session:
         try:
             kills = draw(random.Random(seed), kinds)

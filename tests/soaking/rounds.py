@@ -136,6 +136,8 @@ class Soak:
         done.faults += left_after_next(place, thorough=thorough)
         if done.hit:
             self.counts[str(drawn)] += 1
+        else:  # the machine has become faster: the next one is drawn by what this one took
+            self.usual_s[drawn.kind.name] = done.after_s
         self.crashes += bool(done.crash)
         return done
 

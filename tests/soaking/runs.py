@@ -158,16 +158,19 @@ class SmallDisk:
 def small_disk(path: Path, mib: int) -> Iterator[SmallDisk]:
     """A tmpfs of so many MiB at ``path``, in a namespace that ends with the block. Needs root."""
     path.mkdir()
-    mount = f'mount -t tmpfs -o size={mib}m none "$1" && echo there && read -r _'
-    namespace = ["unshare", "--mount", "--propagation", "private"]
+    # By standard input: who names the place on a command line is taken for a process of a run.
+    mount = f'read -r p && mount -t tmpfs -o size={mib}m none "$p" && echo there && read -r _'
     holder = subprocess.Popen(
-        [*namespace, "sh", "-c", mount, "sh", str(path)],
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is for us to handle, who look at the disk until the end
     )
     assert holder.stdin
     assert holder.stdout
     try:
+        holder.stdin.write(f"{path}\n".encode())
+        holder.stdin.flush()
         if holder.stdout.readline() != b"there\n":
             raise OSError("no small file system here")
         yield SmallDisk(holder.pid, path)
