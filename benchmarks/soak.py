@@ -106,7 +106,8 @@ def main() -> None:
     root = Path(tempfile.mkdtemp(prefix="virtproof-soak-", dir=where))
     print(f"seed {seed}, {arguments.kills} kills, in {root}", flush=True)
     begin, well = time.monotonic(), True
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name in (signal.SIGTERM, signal.SIGINT):  # in the background a shell has SIGINT ignored
+        signal.signal(name, signal.default_int_handler)
     with soak(root, kinds) as session:
         try:
             kills = draw(random.Random(seed), kinds)
