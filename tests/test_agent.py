@@ -504,3 +504,18 @@ def test_a_spawned_command_is_not_waited_for(agent: Agent, tmp_path: Any) -> Non
     while not mark.exists() and elapsed(begin) < SOON_S:
         time.sleep(0.02)
     assert mark.exists()
+
+
+def test_a_guest_that_is_halted_is_not_waited_for(port: Simulator) -> None:
+    """As QEMU halts a guest when its disk is full: the reason comes long before the time-out."""
+    why = [""]
+    agent = Agent(Console(port), 100.0, lambda: why[0])
+    assert agent.sync(Deadline.after(SOON_S))
+    assert agent.run("echo well").stdout == "well\n"
+    port.silent = {"guest-exec"}
+    why[0] = "no room"
+    begin = time.monotonic()
+    with pytest.raises(GuestError, match="guest-exec: no room"):
+        agent.run("true")
+    assert elapsed(begin) < SOON_S
+    assert not agent.synchronised

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from virtproof import cli
 from virtproof.errors import ImageError
 from virtproof.images import cache as module
 from virtproof.images.cache import Cache, default_cache
@@ -136,6 +137,15 @@ def test_a_fresh_stamp_spares_the_reading_and_an_old_one_does_not(
     assert read == [made.path / "disk"]
 
 
+def test_a_stamp_that_cannot_be_written_costs_the_next_reading_only(cache: Cache) -> None:
+    """As on a full disk."""
+    made = cache.make("prepared", "k", maker)
+    stamp = made.path / ".disk.verified"
+    stamp.unlink()
+    stamp.mkdir()
+    assert cache.get("prepared", "k") == made
+
+
 def test_a_stamp_of_another_boot_does_not_count(
     cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +209,26 @@ def test_what_a_killed_builder_left_goes_and_a_living_one_s_stays(cache: Cache) 
     child.stdout.close()
     cache.make("prepared", "l", maker)
     assert leftovers(cache) == []
+
+
+def test_opening_the_cache_is_enough_for_what_a_killed_builder_left(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody may ever make that very thing again; and what a living one makes stays."""
+    (cache.root / "tmp" / "dead").mkdir()
+    with cache.scratch() as living:
+        (cache.root / "tmp" / "dead too").mkdir()
+        Cache(cache.root, print)
+        assert leftovers(cache) == [living]
+    (cache.root / "tmp" / "dead").mkdir()
+    monkeypatch.setenv("VIRTPROOF_CACHE", str(cache.root))
+    monkeypatch.setenv("VIRTPROOF_RUNTIME", str(cache.root.parent / "runtime"))
+    assert cli.main(["clean"]) == 0
+    assert leftovers(cache) == []
+    monkeypatch.setenv("VIRTPROOF_CACHE", str(cache.root / "none"))
+    assert cli.main(["clean"]) == 0
+    assert not (cache.root / "none").exists()
+    capsys.readouterr()
 
 
 def test_too_little_space_is_said_before_anything_is_made(

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from sysconfig import get_path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,7 @@ from virtproof.errors import LabError
 from virtproof.guest.connection import Connection
 from virtproof.lab import PrivateLab, network, open_lab
 from virtproof.lab.cleanup import Cleaned, clean, sweep
+from virtproof.lab.init import remove_lab
 from virtproof.lab.runtime import LINGERING
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -140,6 +142,52 @@ def test_a_dead_lab_is_removed_with_its_disks_when_the_next_one_starts(
         assert not place.exists()
         assert not disks.exists()
     assert (runtime / "not-a-lab").exists()
+
+
+# Makes a lab, and dies as soon as it has made the directory of its disks.
+DYING = """
+import os, pathlib, sys
+from virtproof.lab import PrivateLab
+honest = pathlib.Path.mkdir
+def mkdir(path, *words, **how):
+    honest(path, *words, **how)
+    if "/labs/lab-" in str(path):
+        os._exit(7)
+pathlib.Path.mkdir = mkdir
+PrivateLab(pathlib.Path(sys.argv[1]))
+"""
+
+
+def test_a_maker_that_dies_early_leaves_nothing_that_a_sweep_does_not_find(
+    runtime: Path, tmp_path: Path
+) -> None:
+    known = set(runtime.iterdir())
+    done = subprocess.run([sys.executable, "-c", DYING, str(tmp_path)], check=False)
+    assert done.returncode == 7
+    assert len(list((tmp_path / "labs").iterdir())) == 1
+    assert sweep() == 1
+    assert set(runtime.iterdir()) - known <= {runtime / "guests"}
+    assert list((tmp_path / "labs").iterdir()) == []
+
+
+def test_a_labs_lock_goes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is killed while a lab is removed leaves one that the next sweep knows to be dead."""
+    for name in ("a", "state", "z"):
+        (tmp_path / name).mkdir()
+    for name in ("broker", "lock", "zero"):
+        (tmp_path / name).touch()
+    (tmp_path / "disks").symlink_to(tmp_path)
+    there: list[bool] = []
+    honest = shutil.rmtree
+
+    def rmtree(path: Path, **how: Any) -> None:
+        there.append((tmp_path / "lock").exists())
+        honest(path, **how)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    remove_lab(tmp_path)
+    assert there == [True] * 4
+    assert not tmp_path.exists()
 
 
 def test_a_lab_that_lingers_outlives_its_owner_until_clean(owner: Start, runtime: Path) -> None:

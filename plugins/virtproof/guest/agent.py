@@ -12,6 +12,7 @@ import itertools
 import json
 import shlex
 import threading
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from virtproof.deadline import Deadline
@@ -22,6 +23,7 @@ from virtproof.guest.shell import CommandResult, checked, quote
 COMMAND_S = 30.0  # on KVM; scaled to the accelerator
 RESYNC_S = 0.4  # a guest that is booting drops what is sent before its agent opens the port
 FIRST_POLL_S, LAST_POLL_S = 0.02, 0.5
+HALTED_POLL_S = 2.0
 CHUNK = 48 * 1024
 SENTINEL = b"\xff"  # guest-sync-delimited answers behind this byte, which is no UTF-8
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8"
@@ -30,13 +32,17 @@ T = TypeVar("T")
 
 
 class Agent:
-    """Runner over the guest agent; runs as root. ``scale`` multiplies every time-out."""
+    """Runner over the guest agent; runs as root. ``scale`` multiplies every time-out.
+
+    ``halted`` says why the guest cannot answer, if it knows; asked now and then while one waits.
+    """
 
     name = "agent"
 
-    def __init__(self, port: Console, scale: float) -> None:
+    def __init__(self, port: Console, scale: float, halted: Callable[[], str] = lambda: "") -> None:
         self._port = port
         self._scale = scale
+        self._halted = halted
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._position = 0
@@ -107,7 +113,12 @@ class Agent:
             if deadline.passed:
                 self.synchronised = False
                 raise GuestError(f"the guest agent did not answer {what} in time")
-            self._port.wait_beyond(self._position + len(data), deadline.left_s)
+            heard = self._port.wait_beyond(
+                self._position + len(data), min(HALTED_POLL_S, deadline.left_s)
+            )
+            if not heard and (why := self._halted()):
+                self.synchronised = False
+                raise GuestError(f"{what}: {why}")
 
     def run(
         self, command: str, *args: object, check: bool = True, timeout_s: float | None = None

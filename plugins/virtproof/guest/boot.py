@@ -49,10 +49,16 @@ class Boot:
         self.console = self._domain.console("serial0")
         socket = self._agent_socket
         port = Console(SocketPort(socket)) if socket else self._domain.console("serial1")
-        self.agent = Agent(port, self._scale)
+        self.agent = Agent(port, self._scale, self._halted)
         self.started = True
         self.span = (time.monotonic(), math.inf)
         self._domain.resume()
+
+    def _halted(self) -> str:
+        """QEMU pauses a guest whose disk it cannot write: then nobody waits for an answer."""
+        if self._domain.state()[0] != "paused":
+            return ""
+        return "the guest is paused, as it is when the host has no room for its disk"
 
     def wait_until_up(self) -> bool:
         """Wait for the agent and then for the init system; false where the boot is over instead."""

@@ -55,6 +55,7 @@ class Cache:
         self.progress = progress
         for name in ("", "tmp", "lock", "failed", "quarantine"):
             _make_dir(root / name)
+        self._tidy()
 
     def get(self, kind: str, key: str, only: str | None = None) -> Item | None:
         """The item, verified; None where there is none, or a damaged one had to be put aside.
@@ -139,6 +140,12 @@ class Cache:
         path = self.root / "failed" / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.log"
         path.write_text(text, encoding="utf-8")
         return path
+
+    def _tidy(self) -> None:
+        """Sweep, unless somebody has just that lock: what was killed may be made by nobody again."""
+        with (self.root / "lock" / "tmp").open("w") as lock:
+            if _taken(lock):
+                self._sweep()
 
     def _sweep(self) -> None:
         """Remove what builders that were killed left behind."""
@@ -254,7 +261,7 @@ def _read_stamp(file: Path) -> str:
 
 def _write_stamp(file: Path, status: os.stat_result) -> None:
     stamp = _stamp_path(file)
-    with contextlib.suppress(PermissionError):  # a cache of another user: verified each time
+    with contextlib.suppress(OSError):  # another user's cache, or a full disk: verified each time
         stamp.write_text(_stamp_of(status), encoding="ascii")
 
 

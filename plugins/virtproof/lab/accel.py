@@ -249,7 +249,7 @@ class _Cache:
 
     def write(self, attempt: Attempt) -> None:
         entries = self._entries() | {f"{self._key}/{attempt.accel}": asdict(attempt)}
-        half = self._file.with_name(f".accel.json.{os.getpid()}")
+        half = self._file.with_name(".accel.json.half")  # one writes, by the lock
         half.write_text(json.dumps({"boot": self._boot, "attempts": entries}, indent=1))
         half.replace(self._file)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import os
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from virtproof.deadline import Deadline, wait_for
+from virtproof.lab.init import remove_lab
 from virtproof.lab.runtime import LINGERING, LOCK, runtime_directory
 
 END_S = 20.0
@@ -73,5 +75,6 @@ def _remove_if_dead(lab: Path) -> bool:
     disks = lab / "disks"
     if disks.is_symlink():
         shutil.rmtree(disks.readlink(), ignore_errors=True)
-    shutil.rmtree(lab, ignore_errors=True)
+    with contextlib.suppress(OSError):  # another sweep may be at it as well
+        remove_lab(lab)
     return True

@@ -212,12 +212,26 @@ def fail(reason: str, log: Path | None = None) -> NoReturn:
     os._exit(1)
 
 
+def remove_lab(directory: Path) -> None:
+    """Remove a lab's directory, its lock last: whoever is killed in the middle leaves a dead lab, which
+    the next sweep knows, and not a remnant without a lock."""
+    for path in directory.glob("*"):
+        if path.name == "lock":
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
 def end(config: dict[str, Any]) -> NoReturn:
     """Kill all that runs in the lab, remove its directories, and go."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(-1, signal.SIGKILL)
-    for name in config["remove"]:
-        shutil.rmtree(name, ignore_errors=True)
+    shutil.rmtree(config["disks"], ignore_errors=True)
+    with contextlib.suppress(OSError):  # the owner may be at it as well
+        remove_lab(Path(config["sockets"]))
     os._exit(0)
 
 

@@ -6,6 +6,7 @@ sockets and libvirt's state (short paths: UNIX sockets allow 107 bytes), ``<cach
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -24,6 +25,7 @@ from virtproof.guest.shell import CommandResult
 from virtproof.lab.admission import Admission
 from virtproof.lab.cleanup import sweep
 from virtproof.lab.host_log import killed_for_memory, tail
+from virtproof.lab.init import remove_lab
 from virtproof.lab.network import NETWORK
 from virtproof.lab.runtime import LINGERING, LOCK, runtime_directory
 from virtproof.lab.storage import FileStorage
@@ -63,6 +65,8 @@ class PrivateLab:
         return lock
 
     def _make_disks(self) -> None:
+        # The link first: who is killed in between leaves nothing that a sweep does not find.
+        (self._directory / "disks").symlink_to(self._disks)
         try:
             self._disks.mkdir(parents=True, mode=0o700)
         except OSError as error:
@@ -70,7 +74,6 @@ class PrivateLab:
                 f"cannot make {self._disks}: {error.strerror}",
                 hint="VIRTPROOF_CACHE names another place",
             ) from error
-        (self._directory / "disks").symlink_to(self._disks)
 
     def __enter__(self) -> PrivateLab:
         return self
@@ -90,7 +93,7 @@ class PrivateLab:
                     "broker": str(self._directory / "broker"),
                     "log": str(self._directory / "libvirtd.log"),
                     "libvirtd": _program("libvirtd"),
-                    "remove": [str(self._disks), str(self._directory)],
+                    "disks": str(self._disks),
                 }
             )
         )
@@ -208,8 +211,9 @@ class PrivateLab:
                 process.wait()
             process.stdout.close()
             process.stderr.close()
-        for path in (self._disks, self._directory):
-            shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(self._disks, ignore_errors=True)
+        with contextlib.suppress(OSError):  # the lab's own process may be at it as well
+            remove_lab(self._directory)
         self._lock.close()
 
 
