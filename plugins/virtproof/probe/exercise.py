@@ -46,8 +46,8 @@ for d in /sys/block/*; do
   rec disk "${d##*/}"
   if ! busy "$d"; then
     say written yes
-    n=0; while [ "$n" -lt 4 ]; do
-      place "/dev/${d##*/}" $(((sectors / 128 - 1) * (2 * n + 1) / 8)); n=$((n + 1))
+    n=0; while [ "$n" -lt 8 ]; do
+      place "/dev/${d##*/}" $(((sectors / 128 - 1) * (2 * n + 1) / 16)); n=$((n + 1))
     done
   fi
   timed "/dev/${d##*/}"; timed "/dev/${d##*/}"
