@@ -118,6 +118,7 @@ def test_another_disk_boots_first(guest_on: GuestFactory, fails_to_boot: Fails) 
     fails_to_boot("boot-order", guest.boot)
 
 
+@pytest.mark.sample
 @pytest.mark.boots(1)
 @pytest.mark.trial("domain", "a drive address is left on a virtio disk")
 def test_stale_address(ide: Guest, fails_to_boot: Fails) -> None:

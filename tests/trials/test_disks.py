@@ -48,6 +48,7 @@ def backing(path: Path) -> str:
     return str(file)
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("what", ["pread", "pwrite"])
 @pytest.mark.trial("disk", "EIO of every {what} of its server")
 def test_io_errors(
@@ -168,6 +169,7 @@ def test_legacy_virtio(virtio_nic: Guest, complains: Complains) -> None:
     complains("virtio-legacy", virtio_nic)
 
 
+@pytest.mark.sample
 @pytest.mark.trial("file system", "the root is full")
 def test_root_is_full(ide: Guest, complains: Complains) -> None:
     ide.runner.run(

@@ -12,6 +12,7 @@ NICS = tuple(NicModel)
 BUSES = tuple(DiskBus)
 
 
+@pytest.mark.sample
 @pytest.mark.trial("healthy", "none ({healthy})")
 def test_healthy(guest_on: GuestFactory, healthy: int, noted: dict[str, str]) -> None:
     """Over NICs and data disks of all kinds; each tenth one boots anew first."""

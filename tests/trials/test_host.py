@@ -35,6 +35,7 @@ def qemu_of(guest: Guest) -> int:
     raise AssertionError(f"no QEMU of {guest.name}")
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV], ids=lambda s: s.name)
 @pytest.mark.trial("host", "QEMU is ended by {how.name}")
 def test_qemu_dies(defined_guest: GuestFactory, fails_to_boot: Fails, how: signal.Signals) -> None:

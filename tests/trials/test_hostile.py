@@ -76,6 +76,7 @@ def test_names(tmp_path: Path, noted: dict[str, str]) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"test_hostile.py", "out"}
 
 
+@pytest.mark.sample
 @pytest.mark.boots(1)
 @pytest.mark.trial("hostile", "a command that talks without end")
 def test_endless_command(ide: Guest, noted: dict[str, str]) -> None:

@@ -95,6 +95,7 @@ def test_stale_interface_name(ide: Guest, complains: Complains) -> None:
     complains("no-address", ide)
 
 
+@pytest.mark.sample
 @pytest.mark.trial("network", "one packet of twenty is dropped")
 def test_packet_loss(virtio_nic: Guest, complains: Complains) -> None:
     virtio_nic.runner.run("tc qdisc add dev %s root netem loss 5%%", nic(virtio_nic))
