@@ -64,6 +64,22 @@ def test_the_list_tells_what_is_built(
     assert by_name["ubuntu-24.04"].endswith("no")
 
 
+def test_the_list_tells_of_guests_saved_warm(
+    images: ImageStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("list") == 0
+    assert "saved warm" not in capsys.readouterr().out
+
+    def state(scratch: Path) -> dict[str, str]:
+        (scratch / "memory.save").write_bytes(b"x" * (3 << 20))
+        return {"spec": "debian-12/pc/ide+virtio/tcg"}
+
+    images.cache.make("warm", "key", state)
+    assert run("list") == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "guests saved warm: 1, 3 MiB: debian-12/pc/ide+virtio/tcg"
+
+
 def test_the_list_for_programs(images: ImageStore, capsys: pytest.CaptureFixture[str]) -> None:
     put(images, "debian-12")
     assert run("list", "--json") == 0

@@ -144,6 +144,11 @@ def _list(store: ImageStore, args: argparse.Namespace) -> int:
             "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
         )
     print(f"* the default here; the cache is {store.cache.root}")
+    warm = store.cache.items(WARM)
+    if warm:
+        kinds = sorted({str(_facts(path).get("spec", "unknown")) for path in warm})
+        blocks = sum(file.stat().st_blocks for path in warm for file in path.iterdir())
+        print(f"guests saved warm: {len(warm)}, {blocks // 2048} MiB: {', '.join(kinds)}")
     return 0
 
 
