@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import pathlib
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -181,3 +185,33 @@ def test_a_ping_that_says_nothing_is_no_loss() -> None:
 def test_of_two_mounts_on_root_the_last_one_shows() -> None:
     said = "@ root /\noptions\tro\nsuper\tro\noptions\trw\nsuper\trw\nsize\t10\nfree\t5\n.\n"
     assert not HealthProbe(Says(said)).root.read_only
+
+
+ILL_GUEST = """
+from virtproof.spec import DiskBus
+
+def test_red(guest_on):
+    guest = guest_on(disk=DiskBus.IDE)
+    guest.runner.run("systemd-run --unit=ill /bin/false; sleep 1")
+    assert guest.runner.run("echo left").stdout == "right"
+"""
+
+
+@pytest.mark.real
+@pytest.mark.boots(1)
+def test_a_failed_tests_guest_is_examined(tmp_path: pathlib.Path) -> None:
+    """A whole run: what is wrong with the guest stands beside what the test saw."""
+    (tmp_path / "test_ill.py").write_text(ILL_GUEST)
+    out = tmp_path / "out"
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--out={out}"]
+    argv += [f"--rootdir={tmp_path}", "--image=debian-12", str(tmp_path)]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
+    [record] = map(json.loads, (out / "results.jsonl").read_text().splitlines())
+    said = {"name": "unit-failed", "line": "ill.service failed", "source": "check-up"}
+    assert record["diagnosis"] == said
+    assert "left" in record["reason"]
+    examined = json.loads((out / record["evidence"] / "check-up.json").read_text())
+    assert examined["complaints"] == [said]
+    assert "unit-failed" in done.stdout
+    assert "left" in done.stdout.split("= virtproof =", 1)[1]
