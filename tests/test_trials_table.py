@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trials.table import PAGE, page
+from trials.table import PAGE, merged, page
 
 ROOT = Path(__file__).parents[1]
 ROW = {"layer": "disk", "by": "boot", "line": "", "seconds": 7.4, "outcome": "passed"}
@@ -28,6 +28,12 @@ def test_what_was_missed_stands_out_and_is_counted() -> None:
     assert "1 alarms on 2 healthy" in text
     assert "| disk | a \\| b | boot | `boot-hang` | 7 |" in text
     assert "| disk | c | boot | **nothing** | 7 |" in text
+
+
+def test_a_trial_that_was_repeated_has_its_last_row() -> None:
+    first = [{**ROW, "defect": "a", "outcome": "failed"}, {**ROW, "defect": "b"}]
+    [a, b] = merged([first, [{**ROW, "defect": "a"}]])
+    assert (a["outcome"], b["defect"]) == ("passed", "b")
 
 
 def collected(*options: str) -> list[str]:

@@ -1,4 +1,7 @@
-"""docs/trials.md from a run's ``trials.json``: ``python tests/trials/table.py out/trials.json``."""
+"""docs/trials.md from ``trials.json``: ``python tests/trials/table.py out/trials.json [LATER...]``.
+
+A trial that a later run repeated has that run's row.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +45,14 @@ def page(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def merged(runs: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The rows of several runs, the later ones in the place of the earlier."""
+    return list({(row["layer"], row["defect"]): row for run in runs for row in run}.values())
+
+
 def main() -> None:
-    PAGE.write_text(page(json.loads(Path(sys.argv[1]).read_text())), encoding="utf-8")
+    runs = [json.loads(Path(name).read_text()) for name in sys.argv[1:]]
+    PAGE.write_text(page(merged(runs)), encoding="utf-8")
 
 
 if __name__ == "__main__":

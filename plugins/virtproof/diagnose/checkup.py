@@ -16,7 +16,7 @@ from virtproof.probe.exercise import Path, WorkedDisk
 from virtproof.probe.health import Driven, Function, Link, Root
 
 # Ratios within one guest at one time, as absolute rates say nothing on a shared machine.
-SLOW_DISK = 1 / 12  # of the fastest disk's rate; IDE was seen at 1/2 of virtio_blk
+SLOW_DISK = 1 / 8  # of the fastest disk's rate; IDE was seen at 1/2 of virtio_blk
 SLOW_PATH = 150.0  # times loopback; RTL8139 under emulation was seen at 20
 LOST = 0.01  # of the pings to the gateway
 FLAPS = 10  # changes of carrier since the NIC came; one or two are its coming up
