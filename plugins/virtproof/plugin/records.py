@@ -81,7 +81,7 @@ class Collector:
         self, last: pytest.TestReport, phases: list[pytest.TestReport], facts: dict[str, Any]
     ) -> TestRecord:
         outcome, reason = _outcome(phases)
-        if facts["lost"] and outcome == "failed":
+        if facts.get("lost") and outcome == "failed":
             outcome = "error"  # nothing was seen of the system under test
         guest = facts["guest"]
         return TestRecord(
