@@ -130,6 +130,7 @@ def kind(request: pytest.FixtureRequest, fake: Fake, monkeypatch: pytest.MonkeyP
     asked = functools.partial(accel.probe, **on)
     monkeypatch.setattr(accel, "probe", asked)
     monkeypatch.setattr(run, "probe", asked)
+    monkeypatch.setattr(run, "DEADLINE_S", QUICK)
     monkeypatch.setattr(ImageStore, "probe_kernel", lambda _: fake.kernel)
     return found
 
