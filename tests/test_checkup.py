@@ -171,6 +171,14 @@ def test_numbers_that_are_none_are_one_line(said: str) -> None:
         _ = ExerciseProbe(Says(said), "", 0).disks
 
 
+@pytest.mark.parametrize("left_out", ["mtu", "1.1.1.1", "127.0.0.1"])
+def test_a_record_that_is_missing_is_one_line(left_out: str) -> None:
+    records = {"loss": "said\t\n", "mtu": "size\t1500\n", "1.1.1.1": "", "127.0.0.1": ""}
+    said = "".join(f"@ ping {name}\n{body}" for name, body in records.items() if name != left_out)
+    with pytest.raises(CommandError, match=f"no record 'ping {left_out}'"):
+        _ = ExerciseProbe(Says(said + ".\n"), "1.1.1.1", 1500).path
+
+
 def test_a_guest_without_ping_has_no_path() -> None:
     assert ExerciseProbe(Says("@ disk vda\n.\n"), "", 0).path is None
 
@@ -215,3 +223,42 @@ def test_a_failed_tests_guest_is_examined(tmp_path: pathlib.Path) -> None:
     assert examined["complaints"] == [said]
     assert "unit-failed" in done.stdout
     assert "left" in done.stdout.split("= virtproof =", 1)[1]
+
+
+IN_USE = """
+import json
+from virtproof.spec import DataDisk, DiskBus
+
+SERIALS = ("free", "mounted", "formatted", "swap")
+
+def test_in_use(guest_on, tmp_path):
+    disks = tuple(DataDisk(DiskBus.VIRTIO, serial, 64) for serial in SERIALS)
+    guest = guest_on(disk=DiskBus.IDE, data_disks=disks)
+    name = {serial: guest.block.disk_by_serial(serial).name for serial in SERIALS}
+    run = guest.runner.run
+    run("yes kept | head -c 67108864 | dd of=/dev/%s bs=1M iflag=fullblock conv=fsync", name["free"])
+    run("mkfs.ext4 -q /dev/%s && mkdir /data && mount /dev/%s /data", *[name["mounted"]] * 2)
+    run("dd if=/dev/zero of=/dev/%s bs=64k count=32 conv=fsync", name["mounted"])  # no signature is left
+    run("mkfs.ext4 -q /dev/%s", name["formatted"])
+    run("mkswap -q /dev/%s && swapon /dev/%s", *[name["swap"]] * 2)
+    sums = {serial: run("sha256sum </dev/%s", name[serial]).stdout for serial in SERIALS}
+    worked = {disk.name: disk.written for disk in guest.check_up().vitals.disks}
+    assert {serial: worked[name[serial]] for serial in SERIALS} == {
+        "free": True, "mounted": False, "formatted": False, "swap": False,
+    }
+    run("echo 3 >/proc/sys/vm/drop_caches")
+    for serial in ("free", "formatted", "swap"):
+        assert run("sha256sum </dev/%s", name[serial]).stdout == sums[serial], serial
+"""
+
+
+@pytest.mark.real
+@pytest.mark.boots(1)
+def test_a_disk_that_is_in_use_is_not_written_and_others_get_back_what_stood_there(
+    tmp_path: pathlib.Path,
+) -> None:
+    (tmp_path / "test_in_use.py").write_text(IN_USE)
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--image=debian-12"]
+    argv += [f"--out={tmp_path / 'out'}", f"--rootdir={tmp_path}", str(tmp_path)]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

@@ -17,7 +17,6 @@ from typing import Protocol
 from virtproof.errors import GuestError, UsageError
 from virtproof.lab.notes import Noted, known_runs, mine, read, taken
 
-GUEST = re.compile(r"virtproof-[0-9a-f]{10}")
 DISK = re.compile(r"(virtproof-[0-9a-f]{10})(-[\w.]+)?\.(?:qcow2|raw)")
 BASE = re.compile(r"virtproof-base-[0-9a-f]{8}-([0-9a-f]{16})\.qcow2")
 
