@@ -24,6 +24,7 @@ MAY_IMPORT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("errors", ()),
     ("spec", ("errors",)),
     ("measure.results", ("errors",)),
+    ("measure.measurement", ("errors",)),
     ("guest.shell", ("errors",)),
     ("guest.domain_xml", ("errors", "spec")),
     ("probe.*", ("errors", "spec", "deadline", "guest.shell", "probe.*")),
@@ -36,7 +37,15 @@ MAY_IMPORT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("images.*", ("errors", "spec", "deadline", "host", "packages", "images.*")),
     ("lab.*", ("errors", "spec", "deadline", "host", "guest.shell", "lab.*")),
 )
-STANDARD_LIBRARY_ONLY = ("errors", "spec", "measure.results", "host", "packages", "lab.accel")
+STANDARD_LIBRARY_ONLY = (
+    "errors",
+    "spec",
+    "measure.results",
+    "measure.measurement",
+    "host",
+    "packages",
+    "lab.accel",
+)
 # A library, and the only modules that may import it.
 ONLY_IN = {
     "libvirt": ("guest.connection", "guest.domain"),

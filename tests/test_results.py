@@ -21,6 +21,7 @@ import pytest
 
 from virtproof.diagnose.evidence import NAMES
 from virtproof.errors import VirtproofError
+from virtproof.measure.measurement import Comparison, Measurement
 from virtproof.measure.results import GuestRecord, RunRecord, TestRecord
 from virtproof.measure.store import (
     ResultsWriter,
@@ -33,6 +34,22 @@ from virtproof.measure.store import (
 )
 
 GUEST = GuestRecord("debian-12", "Debian 12", "6.1", "pc", "bios", "ide", None, "tcg", 1, 768)
+FIGURE = Measurement(
+    "read-4k",
+    "1/s",
+    "higher",
+    4155.5,
+    [4000.0, 4311.0],
+    "ide",
+    0,
+    1,
+    "2025-01-15T09:12:04+00:00",
+    {"tool": "fio", "version": "3.33", "bs": "4k"},
+    {"image": "debian-12"},
+).as_dict()
+COMPARISON = Comparison(
+    "read-4k", "1/s", "higher", "ide", "virtio", 5, 2.1, 1.9, 2.3, 0.95, 1e-4, 0.03, "faster", 1.0
+).as_dict()
 RECORD = TestRecord(
     "suites/test_a.py::test_b[ide]",
     "failed",
@@ -40,9 +57,10 @@ RECORD = TestRecord(
     ["DISK-3", "DISK-5"],
     GUEST,
     {"name": "boot-hang", "line": "last line", "source": "console.log:7"},
-    [{"name": "rate", "unit": "MiB/s", "samples": [1.5, 2], "block_kib": 4}],
+    [FIGURE],
     1.25,
     "evidence/test_b",
+    [COMPARISON],
 )
 RUN = RunRecord(
     {"virtproof": "0.1.0", "python": "3.11", "pytest": "8.3", "libvirt": "9.0", "qemu": "7.2"},
@@ -120,7 +138,7 @@ def small_files() -> Iterator[None]:
     """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
     try:
         yield
     finally:
@@ -149,7 +167,7 @@ def test_a_run_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
 def test_what_is_no_number_is_not_written(tmp_path: Path, number: float) -> None:
-    bad = replace(RECORD, measurements=[{"name": "a", "unit": "s", "samples": [number]}])
+    bad = replace(RECORD, measurements=[{**FIGURE, "value": number}])
     with pytest.raises(VirtproofError, match="cannot be stored"):
         written(tmp_path / "results.jsonl", bad)
     with pytest.raises(VirtproofError, match="cannot be stored"):
@@ -165,7 +183,11 @@ FAULTS: dict[str, dict[str, Any]] = {
     "duration": {"duration_s": -1},
     "absolute evidence": {"evidence": "/etc"},
     "evidence above": {"evidence": "evidence/../../x"},
-    "unit": {"measurements": [{"name": "a", "samples": [1]}]},
+    "no unit": {"measurements": [{k: v for k, v in FIGURE.items() if k != "unit"}]},
+    "other unit": {"measurements": [{**FIGURE, "unit": "MB/s"}]},
+    "no value": {"measurements": [{**FIGURE, "value": -1}]},
+    "verdict": {"comparisons": [{**COMPARISON, "verdict": "slower"}]},
+    "interval": {"comparisons": [{**COMPARISON, "low": "1.9"}]},
 }
 
 
@@ -244,7 +266,10 @@ def test_the_schemas_are_schemas(name: str) -> None:
 def test_the_schemas_have_the_records_fields_and_no_others() -> None:
     results, run = load_schema("results"), load_schema("run")
     guest, diagnosis = results["$defs"]["guest"], results["$defs"]["diagnosis"]
-    for schema, record in ((results, TestRecord), (run, RunRecord), (guest, GuestRecord)):
+    figure, comparison = results["$defs"]["measurement"], results["$defs"]["comparison"]
+    throughput = ((figure, Measurement), (comparison, Comparison))
+    records = ((results, TestRecord), (run, RunRecord), (guest, GuestRecord), *throughput)
+    for schema, record in records:
         fields = [field.name for field in dataclasses.fields(record)]
         assert list(schema["properties"]) == schema["required"] == fields
         assert schema["additionalProperties"] is False
@@ -288,7 +313,7 @@ def test_what_guests_said_is_clean_in_the_files(tmp_path: Path) -> None:
         RECORD,
         reason=hostile,
         guest=replace(GUEST, kernel=hostile),
-        measurements=[{"name": "a", "unit": "s", "samples": [1], hostile: hostile}],
+        measurements=[{**FIGURE, "job": {hostile: hostile}}],
     )
     path = written(tmp_path / "results.jsonl", bad)
     write_run(tmp_path / "run.json", replace(RUN, host={**RUN.host, "cpu_model": hostile}))

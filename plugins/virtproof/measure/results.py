@@ -43,6 +43,7 @@ class TestRecord:
     measurements: list[dict[str, Any]]
     duration_s: float
     evidence: str | None
+    comparisons: list[dict[str, Any]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
