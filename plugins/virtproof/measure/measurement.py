@@ -82,7 +82,7 @@ class Measurement:
 class Comparison:
     """Side ``b`` against side ``a`` over ``n`` blocks, of one figure.
 
-    ``ratio`` is b / a (geometric mean over the blocks) with its interval ``low`` to ``high`` at ``confidence``;
+    ``ratio`` is b / a (geometric mean over the blocks), its interval ``low`` to ``high`` at ``confidence``;
     ``p`` of the paired t-test on the logarithms; ``spread`` the standard deviation of the log ratios.
     ``floor`` is what (a) demands of the interval's lower end; ``margin`` and ``smallest`` are fractions: how
     small a difference (c) excludes, and the smallest one that it would have found four times in five.
