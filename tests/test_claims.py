@@ -26,12 +26,11 @@ def test_a_claim_is_short_and_one_sentence(entry: Claim) -> None:
     assert entry.group == entry.id.split("-")[0]
 
 
-def test_only_nested_windows_and_throughput_need_something() -> None:
+def test_only_nested_and_windows_need_something() -> None:
     needing = {entry.id for entry in CLAIMS if entry.needs}
-    assert needing == {"HOST-3", "WIN-1", "WIN-2", "PERF-1", "PERF-2"}
+    assert needing == {"HOST-3", "WIN-1", "WIN-2"}
     assert claim("HOST-3").needs == "--nested"
     assert "--windows-image" in claim("WIN-1").needs
-    assert "throughput" in claim("PERF-2").needs
 
 
 def test_a_known_id_gives_its_claim() -> None:

@@ -19,13 +19,22 @@ from virtproof.guest.domain_xml import (
     METADATA,
     Resources,
     data_disk,
-    disk,
     domain_xml,
     interface,
     text,
 )
 from virtproof.lab import PrivateLab
-from virtproof.spec import Accel, DataDisk, DiskBus, Firmware, GuestSpec, Machine, NicModel
+from virtproof.spec import (
+    Accel,
+    CacheMode,
+    DataDisk,
+    DiskBus,
+    Firmware,
+    GuestSpec,
+    IoMode,
+    Machine,
+    NicModel,
+)
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 RNG = Path("/usr/share/libvirt/schemas/domain.rng")
@@ -66,6 +75,19 @@ SPECS = {
             DataDisk(DiskBus.VIRTIO_SCSI, "vscsi2", readonly=True),
             DataDisk(DiskBus.VIRTIO, "blk1"),
             DataDisk(DiskBus.VIRTIO, "blk2", readonly=True),
+        ),
+    ),
+    "tuned": GuestSpec(
+        "debian-12",
+        cpus=2,
+        disk=DiskBus.VIRTIO_SCSI,
+        nic=NicModel.VIRTIO,
+        nic_queues=2,
+        data_disks=(
+            DataDisk(DiskBus.VIRTIO, "blk1", 64, False, CacheMode.NONE, IoMode.NATIVE, True, 2),
+            DataDisk(DiskBus.VIRTIO_SCSI, "vscsi1", cache=CacheMode.DIRECTSYNC, iothread=True),
+            DataDisk(DiskBus.VIRTIO_SCSI, "vscsi2", queues=4),
+            DataDisk(DiskBus.IDE, "ide1", bytes_per_s=50_000_000, cache=CacheMode.UNSAFE),
         ),
     ),
 }
@@ -345,7 +367,7 @@ def test_single_devices_are_what_a_domain_holds() -> None:
     made = text(data_disk(spec.data_disks[0], "/disks/d.raw", "sda"))
     held = etree.tostring(root.findall("devices/disk")[1], encoding="unicode")
     assert canonical(made) == canonical(held)
-    assert "<address" not in text(disk("/d", "raw", "vdb", DiskBus.VIRTIO, "d"))
+    assert "<address" not in text(data_disk(DataDisk(DiskBus.VIRTIO, "d"), "/d", "vdb"))
 
 
 def test_an_interface_has_an_mtu_only_where_one_is_given() -> None:

@@ -461,6 +461,7 @@ FACTS: dict[str, Any] = {
     "guest": None,
     "diagnosis": None,
     "measurements": [],
+    "comparisons": [],
     "remark": None,
     "evidence": None,
     "environment": {},

@@ -12,7 +12,18 @@ import pytest
 
 from virtproof.deadline import SCALE, Deadline, wait_for, within
 from virtproof.errors import UsageError, VirtproofError
-from virtproof.spec import Accel, Axis, DataDisk, DiskBus, Firmware, GuestSpec, Machine, NicModel
+from virtproof.spec import (
+    Accel,
+    Axis,
+    CacheMode,
+    DataDisk,
+    DiskBus,
+    Firmware,
+    GuestSpec,
+    IoMode,
+    Machine,
+    NicModel,
+)
 
 
 def ide(count: int) -> tuple[DataDisk, ...]:
@@ -44,6 +55,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"data_disks": (DataDisk(DiskBus.VIRTIO, "twin"), DataDisk(DiskBus.SATA, "twin"))},
         "two data disks share a serial: twin, twin",
     ),
+    (
+        {"nic": NicModel.E1000, "nic_queues": 2},
+        "a NIC of model e1000 cannot have 2 queues (more than one is for virtio)",
+    ),
+    (
+        {"nic": None, "nic_queues": 2},
+        "a NIC of model None cannot have 2 queues (more than one is for virtio)",
+    ),
 ]
 ALLOWED: list[dict[str, Any]] = [
     {},
@@ -54,6 +73,7 @@ ALLOWED: list[dict[str, Any]] = [
     {"cpus": 1, "memory_mib": 128},
     {"nic": None},
     {"data_disks": (DataDisk(DiskBus.VIRTIO, "one"), DataDisk(DiskBus.SATA, "two"))},
+    {"nic": NicModel.VIRTIO, "nic_queues": 4},
 ]
 
 
@@ -73,6 +93,25 @@ def test_what_lies_just_beside_is_not(fields: dict[str, Any]) -> None:
 def test_a_serial_that_a_guest_would_show_otherwise_is_refused(serial: str) -> None:
     with pytest.raises(UsageError, match="is not 1 to 20 letters and digits"):
         DataDisk(DiskBus.VIRTIO, serial)
+
+
+@pytest.mark.parametrize("fields", [{"iothread": True}, {"queues": 2}], ids=str)
+@pytest.mark.parametrize("bus", DiskBus)
+def test_queues_and_threads_are_for_virtio(bus: DiskBus, fields: dict[str, Any]) -> None:
+    if bus.is_virtio:
+        assert DataDisk(bus, "d", **fields).bus is bus
+        return
+    with pytest.raises(UsageError, match=f"disk d: {bus} has no queues and no I/O thread"):
+        DataDisk(bus, "d", **fields)
+
+
+@pytest.mark.parametrize("cache", CacheMode)
+def test_native_io_is_for_what_passes_the_page_cache(cache: CacheMode) -> None:
+    if cache in (CacheMode.NONE, CacheMode.DIRECTSYNC):
+        assert DataDisk(DiskBus.IDE, "d", cache=cache, io=IoMode.NATIVE).cache is cache
+        return
+    with pytest.raises(UsageError, match=f"io native does not go with cache {cache}"):
+        DataDisk(DiskBus.IDE, "d", cache=cache, io=IoMode.NATIVE)
 
 
 def test_the_longest_serial_and_the_smallest_disk_are_allowed() -> None:

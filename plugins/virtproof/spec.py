@@ -102,16 +102,55 @@ class NicModel(Axis):
         }[self]
 
 
+class CacheMode(Axis):
+    """Value of libvirt's ``<driver cache=...>``: ``none`` and ``directsync`` pass the host's page cache."""
+
+    NONE = "none"
+    WRITEBACK = "writeback"
+    WRITETHROUGH = "writethrough"
+    DIRECTSYNC = "directsync"
+    UNSAFE = "unsafe"
+
+
+class IoMode(Axis):
+    """Value of libvirt's ``<driver io=...>``: how QEMU asks the host's kernel."""
+
+    THREADS = "threads"
+    NATIVE = "native"
+    IO_URING = "io_uring"
+
+
 @dataclass(frozen=True, slots=True)
 class DataDisk:
-    """A second disk, empty when the guest first sees it; found in the guest by its serial."""
+    """A second disk, empty when the guest first sees it; found in the guest by its serial.
+
+    ``queues`` (0: QEMU's choice) and ``iothread`` are for virtio and virtio-scsi; ``bytes_per_s`` (0: none)
+    is libvirt's ``<iotune>`` over reads and writes together.
+    """
 
     bus: DiskBus
     serial: str
     size_mib: int = 64
     readonly: bool = False
+    cache: CacheMode = CacheMode.WRITEBACK
+    io: IoMode | None = None  # None: QEMU's choice
+    iothread: bool = False
+    queues: int = 0
+    bytes_per_s: int = 0
 
     def __post_init__(self) -> None:
+        if (self.iothread or self.queues) and not self.bus.is_virtio:
+            raise UsageError(
+                f"disk {self.serial}: {self.bus} has no queues and no I/O thread of its own",
+                hint="they are for virtio and virtio-scsi",
+            )
+        if self.io is IoMode.NATIVE and self.cache not in (CacheMode.NONE, CacheMode.DIRECTSYNC):
+            raise UsageError(
+                f"disk {self.serial}: io native does not go with cache {self.cache}",
+                hint="cache none or directsync",
+            )
+        if self.queues < 0 or self.bytes_per_s < 0:
+            raise UsageError(f"disk {self.serial}: queues and bytes_per_s are not below 0")
         plain = self.serial.isascii() and self.serial.isalnum()
         if not plain or len(self.serial) > 20:
             raise UsageError(f"disk serial {self.serial!r} is not 1 to 20 letters and digits")
@@ -125,7 +164,7 @@ class GuestSpec:
 
     Sizes carry their unit in the name. Two guests that are ``isolated`` do not reach each other, but
     both reach the lab; one that is not reaches all others. ``nested``: the guest's processor has
-    virtualisation (SVM or VMX), so that it can have KVM of its own.
+    virtualisation (SVM or VMX), so that it can have KVM of its own. ``nic_queues``: pairs of queues.
     What cannot be (IDE on q35) is refused with a hint.
     """
 
@@ -140,6 +179,7 @@ class GuestSpec:
     data_disks: tuple[DataDisk, ...] = ()
     isolated: bool = True
     nested: bool = False
+    nic_queues: int = 1
 
     def __post_init__(self) -> None:
         buses = {self.disk, *(disk.bus for disk in self.data_disks)}
@@ -156,6 +196,11 @@ class GuestSpec:
             raise UsageError(
                 f"{self.cpus} CPUs and {self.memory_mib} MiB cannot run a guest",
                 hint="at least 1 CPU and 128 MiB",
+            )
+        if self.nic_queues < 1 or (self.nic_queues > 1 and self.nic is not NicModel.VIRTIO):
+            raise UsageError(
+                f"a NIC of model {self.nic} cannot have {self.nic_queues} queues",
+                hint="more than one is for virtio",
             )
         serials = [disk.serial for disk in self.data_disks]
         if len(set(serials)) != len(serials):

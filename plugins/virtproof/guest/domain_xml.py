@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from lxml import etree
 
-from virtproof.spec import Accel, DataDisk, DiskBus, Firmware, GuestSpec, NicModel
+from virtproof.spec import Accel, CacheMode, DataDisk, DiskBus, Firmware, GuestSpec, NicModel
 
 # Marks a domain as ours, so that a sweep of a user's own libvirt touches nothing else.
 METADATA = "urn:virtproof:guest"
@@ -53,6 +53,8 @@ def domain_xml(spec: GuestSpec, resources: Resources) -> str:
         guest.set(name, value)
     _text(domain, "memory", str(spec.memory_mib), unit="MiB")
     _text(domain, "vcpu", str(spec.cpus))
+    if any(disk.iothread for disk in spec.data_disks):
+        _text(domain, "iothreads", "1")
     _firmware(domain, spec)
     features = etree.SubElement(domain, "features")
     etree.SubElement(features, "acpi")
@@ -63,7 +65,15 @@ def domain_xml(spec: GuestSpec, resources: Resources) -> str:
     devices = etree.SubElement(domain, "devices")
     _disks(devices, spec, resources)
     if spec.nic is not None:
-        devices.append(_nic(spec.nic, resources))
+        devices.append(_nic(spec.nic, resources, spec.nic_queues))
+    _serial_ports(devices, resources)
+    video = etree.SubElement(devices, "video")
+    etree.SubElement(video, "model", type="vga")
+    etree.SubElement(devices, "memballoon", model="none")
+    return etree.tostring(domain, pretty_print=True, encoding="unicode")
+
+
+def _serial_ports(devices: etree._Element, resources: Resources) -> None:
     for port, path in (("0", ""), ("1", resources.agent_socket)):
         serial = etree.SubElement(devices, "serial", type="unix" if path else "pty")
         if path:
@@ -71,10 +81,6 @@ def domain_xml(spec: GuestSpec, resources: Resources) -> str:
         etree.SubElement(serial, "target", type="isa-serial", port=port)
     console = etree.SubElement(devices, "console", type="pty")
     etree.SubElement(console, "target", type="serial", port="0")
-    video = etree.SubElement(devices, "video")
-    etree.SubElement(video, "model", type="vga")
-    etree.SubElement(devices, "memballoon", model="none")
-    return etree.tostring(domain, pretty_print=True, encoding="unicode")
 
 
 def restored_xml(
@@ -100,7 +106,7 @@ def restored_xml(
         source.set("path", resources.agent_socket)
     if spec.nic is None:
         return etree.tostring(domain, encoding="unicode"), ""
-    nic = _nic(spec.nic, resources)
+    nic = _nic(spec.nic, resources, spec.nic_queues)
     nic.append(etree.fromstring(nic_address))
     return etree.tostring(domain, encoding="unicode"), text(nic)
 
@@ -124,20 +130,39 @@ def interface(
     return element
 
 
-def _nic(nic: NicModel, resources: Resources) -> etree._Element:
-    return interface(nic, resources.mac, resources.network, isolated=resources.isolated)
+def _nic(nic: NicModel, resources: Resources, queues: int) -> etree._Element:
+    element = interface(nic, resources.mac, resources.network, isolated=resources.isolated)
+    if queues > 1:
+        # By QEMU itself: with vhost, the processor time would be a kernel thread's.
+        driver = etree.Element("driver", name="qemu", queues=str(queues))
+        element.find("model").addnext(driver)  # type: ignore[union-attr]  # it has one
+    return element
 
 
-def disk(
-    path: str, kind: str, target: str, bus: DiskBus, serial: str, at: tuple[int, int] = (0, 0)
-) -> etree._Element:
-    """``<disk>`` of a file (``kind`` is qcow2 or raw) whose discards reach the host.
+def root_disk(path: str, target: str, bus: DiskBus, at: tuple[int, int] = (0, 0)) -> etree._Element:
+    """``<disk>`` of the root's overlay, which the guest boots from.
 
-    ``at`` is the SCSI controller's index and the unit on it, used for the SCSI buses alone. A root's
-    overlay goes with its guest: what the guest flushes reaches the host's kernel (so a power cut takes
-    none of it), but the host need not put it on its disk at once.
+    It goes with its guest: what the guest flushes reaches the host's kernel (so a power cut takes none of
+    it), but the host need not put it on its disk at once.
     """
-    cache = "unsafe" if serial == ROOT_SERIAL else "writeback"
+    element = _disk(path, ("qcow2", CacheMode.UNSAFE), target, bus, ROOT_SERIAL, at)
+    etree.SubElement(element, "boot", order="1")
+    return element
+
+
+def _disk(
+    path: str,
+    kept: tuple[str, CacheMode],
+    target: str,
+    bus: DiskBus,
+    serial: str,
+    at: tuple[int, int],
+) -> etree._Element:
+    """``<disk>`` of a file whose discards reach the host; ``kept`` is its format and cache mode.
+
+    ``at`` is the SCSI controller's index and the unit on it, used for the SCSI buses alone.
+    """
+    kind, cache = kept
     element = etree.Element("disk", type="file", device="disk")
     etree.SubElement(element, "driver", name="qemu", type=kind, cache=cache, discard="unmap")
     etree.SubElement(element, "source", file=path)
@@ -154,10 +179,26 @@ def data_disk(
     data: DataDisk, path: str, target: str, at: tuple[int, int] = (0, 0)
 ) -> etree._Element:
     """``<disk>`` of a data disk."""
-    element = disk(path, "raw", target, data.bus, data.serial, at)
+    element = _disk(path, ("raw", data.cache), target, data.bus, data.serial, at)
+    if data.io is not None:
+        element.find("driver").set("io", data.io.value)  # type: ignore[union-attr]  # it has one
+    if data.bus is DiskBus.VIRTIO:  # of virtio-scsi, the controller has them
+        _own_threads(element.find("driver"), data)
+    if data.bytes_per_s:
+        limit = etree.SubElement(element, "iotune")
+        _text(limit, "total_bytes_sec", str(data.bytes_per_s))
     if data.readonly:
         etree.SubElement(element, "readonly")
     return element
+
+
+def _own_threads(driver: etree._Element | None, disk: DataDisk) -> None:
+    """Queues and I/O thread, where they are wanted."""
+    assert driver is not None
+    if disk.queues:
+        driver.set("queues", str(disk.queues))
+    if disk.iothread:
+        driver.set("iothread", "1")
 
 
 def mark(metadata: str) -> dict[str, str]:
@@ -178,24 +219,31 @@ def text(element: etree._Element) -> str:
 
 def _disks(devices: etree._Element, spec: GuestSpec, resources: Resources) -> None:
     names = _Names()
-    wanted = [(spec.disk, ROOT_SERIAL, resources.root, "qcow2", False)]
-    for data, path in zip(spec.data_disks, resources.data, strict=True):
-        wanted.append((data.bus, data.serial, path, "raw", data.readonly))
-    controllers = list(dict.fromkeys(bus for bus, *_ in wanted if bus.controller_model))
+    buses = [spec.disk, *(data.bus for data in spec.data_disks)]
+    controllers = list(dict.fromkeys(bus for bus in buses if bus.controller_model))
     units = dict.fromkeys(controllers, 0)
-    for number, (bus, serial, path, kind, readonly) in enumerate(wanted):
-        at = (controllers.index(bus), units[bus]) if bus in units else (0, 0)
-        if bus in units:
-            units[bus] += 1
-        element = disk(path, kind, names.next(bus), bus, serial, at)
-        if number == 0:
-            etree.SubElement(element, "boot", order="1")
-        if readonly:
-            element.append(etree.Element("readonly"))
-        devices.append(element)
+
+    def place(bus: DiskBus) -> tuple[int, int]:
+        if bus not in units:
+            return 0, 0
+        units[bus] += 1
+        return controllers.index(bus), units[bus] - 1
+
+    target = names.next(spec.disk)
+    devices.append(root_disk(resources.root, target, spec.disk, place(spec.disk)))
+    for data, path in zip(spec.data_disks, resources.data, strict=True):
+        devices.append(data_disk(data, path, names.next(data.bus), place(data.bus)))
     for index, bus in enumerate(controllers):
-        model = bus.controller_model
-        etree.SubElement(devices, "controller", type="scsi", index=str(index), model=str(model))
+        model = str(bus.controller_model)
+        element = etree.SubElement(
+            devices, "controller", type="scsi", index=str(index), model=model
+        )
+        for data in spec.data_disks:
+            if data.bus is bus and (data.queues or data.iothread):
+                driver = element.find("driver")
+                _own_threads(
+                    etree.SubElement(element, "driver") if driver is None else driver, data
+                )
     etree.SubElement(devices, "controller", type="usb", model="none")
 
 

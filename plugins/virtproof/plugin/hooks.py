@@ -37,10 +37,12 @@ from virtproof.plugin.options import Options, add_options, read_options
 from virtproof.plugin.progress import Progress
 from virtproof.plugin.records import diagnosis_of, guest_record
 from virtproof.plugin.run import Run
+from virtproof.plugin.throughput import BENCH, bench
 from virtproof.report.junit import properties
 
 __all__ = [
     "accel",
+    "bench",
     "defined_guest",
     "evidence_directory",
     "guest_on",
@@ -190,7 +192,7 @@ def _note(item: pytest.Item, report: pytest.TestReport, run: Run) -> None:
         "claims": _claims(item),
         "guest": guest_record(test_guests[-1]) if test_guests else None,
         "diagnosis": failure.diagnosis.as_dict() if failure else item.stash.get(FOUND, None),
-        "measurements": [],
+        **_throughput(item),
         "remark": item.stash.get(REMARK, None),
         "evidence": str(directory.relative_to(options.out)) if directory.is_dir() else None,
         "environment": _environment(run),
@@ -225,6 +227,15 @@ def _sketch(item: pytest.Item, facts: dict[str, Any]) -> TestRecord:
         0.0,
         facts["evidence"],
     )
+
+
+def _throughput(item: pytest.Item) -> dict[str, Any]:
+    """What the test measured, if it did."""
+    made = item.stash.get(BENCH, None)
+    return {
+        "measurements": [one.as_dict() for one in made.measured] if made else [],
+        "comparisons": [one.as_dict() for one in made.comparisons] if made else [],
+    }
 
 
 def _environment(run: Run) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from virtproof.errors import UsageError
 from virtproof.images import catalog, foreign
 from virtproof.images.store import default_cache, default_image
+from virtproof.workload.profiles import Effort
 
 ACCELERATORS = ("auto", "kvm", "tcg")
 MOST_PATIENCE = 1000.0
@@ -62,6 +63,13 @@ def _add_effort(group: pytest.OptionGroup) -> None:
         help="also run suites/nested: guests inside of a guest, on KVM of its own (takes minutes)",
     )
     group.addoption(
+        "--throughput",
+        default="quick",
+        metavar="quick|nightly|release",
+        help="how much is measured: quick for a yes or no beside other tests; nightly and release "
+        "measure alone and for long (default: quick)",
+    )
+    group.addoption(
         "--deadline-factor",
         default="1",
         metavar="N",
@@ -84,6 +92,7 @@ class Options:
     cold: bool = False
     nested: bool = False
     deadline_factor: float = 1.0
+    throughput: Effort = Effort.QUICK
 
 
 def read_options(config: pytest.Config) -> Options:
@@ -108,7 +117,19 @@ def read_options(config: pytest.Config) -> Options:
         cold=bool(config.getoption("--cold")),
         nested=bool(config.getoption("--nested")),
         deadline_factor=_factor(config.getoption("--deadline-factor")),
+        throughput=_effort(config),
     )
+
+
+def _effort(config: pytest.Config) -> Effort:
+    """How much is measured; UsageError where what must be alone would not be."""
+    effort = Effort.parse(config.getoption("--throughput"))
+    if effort is not Effort.QUICK and getattr(config.option, "numprocesses", None):
+        raise UsageError(
+            f"--throughput {effort} measures alone, and {config.option.numprocesses} workers would not be",
+            hint="give -n 0",
+        )
+    return effort
 
 
 def _factor(text: str) -> float:

@@ -94,6 +94,7 @@ class Collector:
             measurements=facts["measurements"],
             duration_s=round(sum(phase.duration for phase in phases), 3),
             evidence=facts["evidence"],
+            comparisons=facts["comparisons"],
         )
 
     def _write(self, record: TestRecord) -> None:

@@ -83,6 +83,8 @@ _TESTS: tuple[tuple[str, str, GuestRecord | None, float], ...] = (
     ("transition/test_tools.py::test_dracut_puts_drivers_in", "DISK-4", DEBIAN, 64.9),
     ("transition/test_on_virtio.py::test_needs_no_step", "DISK-6", ON_VIRTIO, 39.2),
     ("transition/test_on_virtio.py::test_kernel_update_needs_no_step", "DISK-7", ON_VIRTIO, 112.3),
+    ("throughput/test_throughput.py::test_virtio_nic_outruns_emulated_ones", "PERF-1", DEBIAN, 38),
+    ("throughput/test_throughput.py::test_virtio_disk_outruns_ide", "PERF-2", DEBIAN, 41.6),
 )
 
 _WINDOWS = "needs a Windows image: give one by --windows-image"

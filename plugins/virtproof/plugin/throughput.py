@@ -1,0 +1,228 @@
+"""The fixture ``bench``: sides measured against each other on guests of their own, in blocks."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from virtproof import host
+from virtproof.errors import LabError, MissingToolError
+from virtproof.guest.guest import Guest
+from virtproof.guest.shell import CommandResult
+from virtproof.lab.base import Lab
+from virtproof.measure.measurement import Comparison, Measurement
+from virtproof.measure.statistics import Pair, against, outruns, pair, together
+from virtproof.plugin import evidence
+from virtproof.plugin.guests import GuestFactory
+from virtproof.plugin.records import guest_record
+from virtproof.plugin.run import Run
+from virtproof.workload.fio import FILL
+from virtproof.workload.job import Ends, Job
+from virtproof.workload.profiles import Profile, profile
+
+BENCH = pytest.StashKey["Bench"]()
+FILL_S = 60.0
+STAGES, TWICE = 2, 0.975  # looks at growing figures, and the confidence of each
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What is measured against others: a guest's axes (as for ``guest_on``), and the serial of the data disk
+    that fio works on (empty: the network). Sides of equal axes are measured on one guest."""
+
+    name: str
+    axes: Mapping[str, Any] = field(default_factory=dict)
+    disk: str = ""
+
+
+class Bench:
+    """Measures sides, block by block, and compares them; what it measured goes into the test's record."""
+
+    def __init__(
+        self, guest_on: GuestFactory, kind: Profile, directory: Path, say: Callable[[str], None]
+    ) -> None:
+        self.profile = kind
+        self.measured: list[Measurement] = []
+        self.comparisons: list[Comparison] = []
+        self._guest_on = guest_on
+        self._directory = directory
+        self._say = say
+        self._random = random.Random()
+        self._blocks = 0
+
+    def measure(
+        self, sides: Sequence[Side], jobs: Sequence[Job], blocks: int | None = None
+    ) -> None:
+        """Each block gives every side its turn, in an order of its own; a guest is thrown away after it.
+
+        Skips the test where a tool is missing, with the line that mends it.
+        """
+        groups = _by_guest(sides)
+        first, count = self._blocks, blocks or self.profile.blocks
+        for block in range(first, first + count):
+            self._random.shuffle(groups)
+            self._blocks, turn = block + 1, 0
+            for group in groups:
+                names = ", ".join(one.name for one in group)
+                self._say(f"block {block + 1} of {first + count}: {names}")
+                with self._guest_on(**group[0].axes) as guest:
+                    self._random.shuffle(group)
+                    tools: dict[str, str] = {}
+                    for side in group:
+                        self._turn(guest, side, jobs, (block, turn), tools)
+                        turn += 1
+
+    def outrun(
+        self,
+        sides: Sequence[Side],
+        jobs: Sequence[Job],
+        match: tuple[str, Sequence[str]],
+        claims: Mapping[str, Sequence[str]],
+    ) -> list[str]:
+        """Measure, and hold a side against its rivals (``match``): in what it was not shown to outrun them.
+
+        ``claims`` are named groups of figures, each judged as one (``statistics.together``); the single
+        figures are compared too, and told. Where a claim is not shown, it is measured and judged once more,
+        over all blocks; hence 97.5 % confidence each time.
+        """
+        best, rivals = match
+        missing: list[Comparison] = []
+        for _stage in range(STAGES):
+            self.measure(sides, jobs)
+            self.comparisons.clear()
+            judged = [
+                outruns(together([pairs[one] for one in names], name), a, best, 1.0, TWICE)
+                for a in rivals
+                for pairs in [self.pairs(a, best)]
+                for name, names in claims.items()
+            ]
+            self._keep(judged)
+            missing = [one for one in judged if one.verdict != "faster"]
+            if not missing:
+                break
+        for a in rivals:
+            self._keep([outruns(one, a, best) for one in self.pairs(a, best).values()])
+        return [in_words(one) for one in missing]
+
+    def against(self, a: str, b: str) -> list[Comparison]:
+        """Side ``b`` held against ``a`` in every figure; see ``statistics.against``."""
+        return self._keep(against(self.pairs(a, b), a, b))
+
+    def pairs(self, a: str, b: str) -> dict[str, Pair]:
+        """Every figure of which both sides have sessions, but for fractions, which have no ratio."""
+        names = dict.fromkeys(
+            one.name for one in self.measured if one.side == a and one.unit != "1"
+        )
+        theirs = {one.name for one in self.measured if one.side == b}
+        return {name: pair(self.measured, name, a, b) for name in names if name in theirs}
+
+    def _keep(self, found: list[Comparison]) -> list[Comparison]:
+        self.comparisons += found
+        for one in found:
+            self._say(in_words(one))
+        return found
+
+    def _turn(
+        self,
+        guest: Guest,
+        side: Side,
+        jobs: Iterable[Job],
+        at: tuple[int, int],
+        tools: dict[str, str],
+    ) -> None:
+        block, order = at
+        try:
+            ends = _ends(guest, side, tools)
+            for job in jobs:
+                start = datetime.now(UTC).isoformat(timespec="seconds")
+                outcome = job.run(ends)
+                raw = self._raw(f"{block + 1}-{side.name}-{job.name}", outcome.raw)
+                told = {**job.parameters, "version": outcome.version}
+                for one in outcome.figures:
+                    self.measured.append(
+                        Measurement(
+                            one.name,
+                            one.unit,
+                            one.better,
+                            one.value,
+                            list(one.samples),
+                            side.name,
+                            block,
+                            order,
+                            start,
+                            told,
+                            guest_record(guest),
+                            profile=self.profile.effort.value,
+                            raw=raw,
+                        )
+                    )
+        except MissingToolError as error:
+            pytest.skip(str(error))
+
+    def _raw(self, name: str, text: str) -> str:
+        """Keep what a tool said: its place, relative to the results' directory."""
+        directory = evidence.make(self._directory) / "throughput"
+        directory.mkdir(exist_ok=True)
+        path = directory / (re.sub(r"[^A-Za-z0-9._+-]+", "_", name) + ".txt")
+        if text.lstrip().startswith("{"):
+            path = path.with_suffix(".json")
+        path.write_text(text, encoding="utf-8")
+        return str(path.relative_to(self._directory.parents[1]))
+
+
+def _by_guest(sides: Sequence[Side]) -> list[list[Side]]:
+    """Sides that one guest can serve, together."""
+    groups: list[list[Side]] = []
+    for side in sides:
+        for group in groups:
+            if side.disk and group[0].disk and group[0].axes == side.axes:
+                group.append(side)
+                break
+        else:
+            groups.append([side])
+    return groups
+
+
+def _ends(guest: Guest, side: Side, tools: dict[str, str]) -> Ends:
+    """Between what a side's jobs run; a disk is filled first."""
+    far, cpu_s = _far(guest.lab), guest.domain.cpu_time_s
+    if not side.disk:
+        return Ends(guest.runner, far, cpu_s, address=guest.address(), tools=tools)
+    disk = f"/dev/{guest.block.disk_by_serial(side.disk).name}"
+    guest.runner.run(FILL, disk, timeout_s=FILL_S)
+    return Ends(guest.runner, far, cpu_s, disk=disk, tools=tools)
+
+
+def _far(lab: Lab) -> Callable[..., CommandResult]:
+    def run(*argv: str, timeout_s: float) -> CommandResult:
+        if host.find_program(argv[0]) is None:
+            raise MissingToolError(f"the host has no {argv[0]}", hint="./run setup installs it")
+        try:
+            return lab.run(*argv, timeout_s=timeout_s)
+        except LabError as error:
+            raise MissingToolError(f"no network of our own to measure in: {error}") from error
+
+    return run
+
+
+def in_words(found: Comparison) -> str:
+    """A comparison as one line: what, how much, how sure."""
+    reach = f" ({found.low:.3g} to {found.high:.3g})" if found.low and found.high else ""
+    return f"{found.name}: {found.b} / {found.a} {found.ratio:.3g} x{reach}: {found.verdict}"
+
+
+@pytest.fixture
+def bench(request: pytest.FixtureRequest, virtproof_run: Run, guest_on: GuestFactory) -> Bench:
+    """Measures sides against each other: ``bench.measure(sides, jobs)``, ``bench.outrun(...)``."""
+    options = virtproof_run.options
+    directory = evidence.place(options.out, request.node.nodeid)
+    made = Bench(guest_on, profile(options.throughput), directory, virtproof_run.progress.step)
+    request.node.stash[BENCH] = made
+    return made

@@ -1,0 +1,170 @@
+"""What every workload is: a job with parameters, two ends that it runs between, figures that come out."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from virtproof.errors import MissingToolError
+from virtproof.guest.shell import CommandResult, Runner
+from virtproof.measure.measurement import Better, MeasurementError
+
+# Of a guest's answer; a fio job's is some 20 KiB.
+MOST_JSON = 4 << 20
+# What a tool wrote to a file, small enough for a serial line.
+PACKED = "gzip -9 <%s | base64 -w 0"
+# $1 the port as /proc has it, $2 the command. Sockets are looked for, not connected to: a server that
+# serves one client would be gone.
+_SERVE = r"""set -- %s %s; cd /run; $2 >virtproof-server.log 2>&1 </dev/null & echo $! >virtproof-server.pid
+n=0
+until grep -qs " [0-9A-F]*:$1 [0-9A-F]*:0000 \(0A\|07\) " /proc/net/tcp /proc/net/tcp6 /proc/net/udp; do
+  n=$((n + 1)); sleep 0.05
+  [ "$n" -lt 200 ] && kill -0 "$!" || { tail -n 1 virtproof-server.log >&2; exit 1; }
+done"""
+_END = 'kill "$(cat /run/virtproof-server.pid)" 2>/dev/null; rm -f /run/virtproof-server.*; true'
+
+
+class Far(Protocol):
+    """Runs a command at the network's other end: in the lab, on the host's side of the bridge.
+
+    MissingToolError where the host has no such program, LabError where the lab runs no commands."""
+
+    def __call__(self, *argv: str, timeout_s: float) -> CommandResult: ...
+
+
+class CpuClock(Protocol):
+    """Seconds of processor time that the guest's QEMU has used on the host so far."""
+
+    def __call__(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Between what a job runs. ``address`` is the guest's IPv4 address, ``disk`` a device node of it whose
+    content may be overwritten; each is empty where the job needs none."""
+
+    guest: Runner
+    far: Far
+    cpu_s: CpuClock
+    address: str = ""
+    disk: str = ""
+    tools: dict[str, str] = field(default_factory=dict)  # the guest's, by name: asked for once
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure of a job: ``value`` in ``unit``; ``samples`` in the same unit, by the second."""
+
+    name: str
+    unit: str
+    better: Better
+    value: float
+    samples: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a job gave: its figures, the version of its tool, and the tool's own output."""
+
+    figures: tuple[Figure, ...]
+    version: str
+    raw: str
+
+
+class Job(Protocol):
+    """One workload. ``parameters`` are all that was chosen: another value is another series."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def parameters(self) -> dict[str, Any]: ...
+
+    def run(self, ends: Ends) -> Outcome:
+        """Run once. MissingToolError; MeasurementError where the tool failed or its output is none;
+        GuestError where the guest is gone."""
+        ...
+
+
+def cost(name: str, cpu_s: float, moved_bytes: int) -> tuple[Figure, ...]:
+    """What moving a byte cost the host, in seconds of QEMU's processor time; none where nothing is known.
+
+    The kernel counts that time in ticks of some 10 ms: too little of it is no figure.
+    """
+    if moved_bytes <= 0 or cpu_s <= 0:
+        return ()
+    return (Figure(f"{name}.cpu", "s/B", "lower", cpu_s / moved_bytes),)
+
+
+def require(ends: Ends, tool: str) -> str:
+    """The tool's version as the guest tells it; MissingToolError where it has none."""
+    if tool not in ends.tools:
+        said = ends.guest.run("%s --version 2>&1", tool, check=False)
+        if said.status == 127:
+            raise MissingToolError(
+                f"the guest has no {tool}", hint=f"put the package {tool} into the image"
+            )
+        ends.tools[tool] = " ".join(said.stdout.split("\n", 1)[0].split())[:80]
+    return ends.tools[tool]
+
+
+def unpacked(text: str, what: str) -> str:
+    """What ``PACKED`` packed, of a guest that is not trusted: bounded, and text."""
+    try:
+        inflate = zlib.decompressobj(wbits=31)
+        data = inflate.decompress(base64.b64decode(text.strip(), validate=True), MOST_JSON)
+    except (binascii.Error, zlib.error, ValueError) as error:
+        raise MeasurementError(f"{what}: the guest's answer cannot be unpacked: {error}") from error
+    if inflate.unconsumed_tail or not inflate.eof:
+        raise MeasurementError(f"{what}: the guest's answer is no whole file of at most 4 MiB")
+    return data.decode("utf-8", "replace")
+
+
+def parsed(text: str, what: str) -> dict[str, Any]:
+    """A tool's JSON; MeasurementError where it is none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        last = " ".join(text.split())[-200:]
+        raise MeasurementError(f"{what}: no JSON but {last!r}") from error
+    if not isinstance(found, dict):
+        raise MeasurementError(f"{what}: no JSON object but {text[:80]!r}")
+    return found
+
+
+def number(found: Any, *path: str | int, what: str) -> float:
+    """A number of a tool's JSON by its path; MeasurementError where there is none."""
+    for step in path:
+        try:
+            found = found[step]
+        except (LookupError, TypeError):
+            where = "/".join(map(str, path))
+            raise MeasurementError(f"{what}: its JSON has no {where}") from None
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
+        raise MeasurementError(f"{what}: {'/'.join(map(str, path))} is {found!r}, no number")
+    return float(found)
+
+
+def far_json(ends: Ends, *argv: str, timeout_s: float) -> tuple[dict[str, Any], str]:
+    """JSON of a command at the far end, and the text that it stood in."""
+    result = ends.far(*argv, timeout_s=timeout_s)
+    found = parsed(result.stdout or result.stderr, argv[0])
+    if error := found.get("error"):
+        raise MeasurementError(f"{argv[0]}: {' '.join(str(error).split())[:200]}")
+    return found, result.stdout
+
+
+@contextlib.contextmanager
+def server(ends: Ends, port: int, command: str) -> Iterator[None]:
+    """A server in the guest, which listens when the block begins and is gone after it."""
+    ends.guest.run(_SERVE, f"{port:04X}", command.format(port=port))
+    try:
+        yield
+    finally:
+        ends.guest.run(_END)
