@@ -23,6 +23,7 @@ PACKAGE = ROOT / "plugins" / "virtproof"
 MAY_IMPORT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("errors", ()),
     ("spec", ("errors",)),
+    ("sides", ("errors", "spec")),
     ("measure.results", ("errors",)),
     ("measure.measurement", ("errors",)),
     ("guest.shell", ("errors",)),

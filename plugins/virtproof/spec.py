@@ -165,7 +165,8 @@ class GuestSpec:
     Sizes carry their unit in the name. Two guests that are ``isolated`` do not reach each other, but
     both reach the lab; one that is not reaches all others. ``nested``: the guest's processor has
     virtualisation (SVM or VMX), so that it can have KVM of its own. ``nic_queues``: pairs of queues.
-    What cannot be (IDE on q35) is refused with a hint.
+    ``emulator`` is a QEMU of one's own; ``kernel``, ``initrd`` and ``cmdline`` are booted in the image's
+    place (libvirt's direct kernel boot). What cannot be (IDE on q35) is refused with a hint.
     """
 
     image: str
@@ -180,6 +181,10 @@ class GuestSpec:
     isolated: bool = True
     nested: bool = False
     nic_queues: int = 1
+    emulator: str = ""
+    kernel: str = ""
+    initrd: str = ""
+    cmdline: str = ""
 
     def __post_init__(self) -> None:
         buses = {self.disk, *(disk.bus for disk in self.data_disks)}
@@ -202,6 +207,8 @@ class GuestSpec:
                 f"a NIC of model {self.nic} cannot have {self.nic_queues} queues",
                 hint="more than one is for virtio",
             )
+        if (self.initrd or self.cmdline) and not self.kernel:
+            raise UsageError("initrd and cmdline are of a kernel", hint="give kernel too")
         serials = [disk.serial for disk in self.data_disks]
         if len(set(serials)) != len(serials):
             raise UsageError(f"two data disks share a serial: {', '.join(sorted(serials))}")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from virtproof.plugin.throughput import Bench, Side
+from virtproof.plugin.throughput import Bench
+from virtproof.sides import Side
 from virtproof.spec import CacheMode, DataDisk, IoMode, NicModel
 
 DISK_MIB = 128

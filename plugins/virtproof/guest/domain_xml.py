@@ -63,6 +63,8 @@ def domain_xml(spec: GuestSpec, resources: Resources) -> str:
     for event, action in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "preserve")):
         _text(domain, f"on_{event}", action)
     devices = etree.SubElement(domain, "devices")
+    if spec.emulator:
+        _text(devices, "emulator", spec.emulator)
     _disks(devices, spec, resources)
     if spec.nic is not None:
         devices.append(_nic(spec.nic, resources, spec.nic_queues))
@@ -265,6 +267,9 @@ def _firmware(domain: etree._Element, spec: GuestSpec) -> None:
     _text(system, "type", "hvm", arch="x86_64", machine=spec.machine.value)
     if spec.firmware is Firmware.BIOS:
         etree.SubElement(system, "bios", useserial="yes")
+    for name in ("kernel", "initrd", "cmdline"):
+        if value := getattr(spec, name):
+            _text(system, name, value)
 
 
 def _cpu(domain: etree._Element, spec: GuestSpec) -> None:

@@ -71,8 +71,7 @@ class Host:
 
     def parts(self) -> list[Any]:
         binary = host.find_program("qemu-system-x86_64")
-        stat = binary.stat() if binary else None
-        program = [str(binary), stat.st_size, stat.st_mtime_ns] if stat else []
+        program = _file(binary) if binary else []
         facts = host.record()
         # What is another user's cannot be read, and is not to be taken for damaged.
         return [dict(self.versions), program, facts["cpu_model"], facts["kernel"], os.getuid()]
@@ -128,7 +127,8 @@ class WarmGuests:
         port = "port" if guest.resources.agent_socket else ""
         names = Resources("guest", nothing, "52:54:00:00:00:00", "network", "root", data, port)
         plain = domain_xml(spec, names)
-        parts = [FORMAT, guest.image.digest, plain, *self._on.parts(), CALM]
+        given = [_file(Path(path)) for path in (spec.emulator, spec.kernel, spec.initrd) if path]
+        parts = [FORMAT, guest.image.digest, plain, *self._on.parts(), CALM, *given]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     def _save(self, guest: Guest, key: str) -> Item:
@@ -198,6 +198,12 @@ def _may_be_saved(guest: Guest) -> bool:
     """
     spec = guest.spec
     return guest.image.agent and spec.firmware is Firmware.BIOS and not spec.nested
+
+
+def _file(path: Path) -> list[Any]:
+    """What tells a file from the one that had its name before."""
+    stat = path.stat()
+    return [str(path), stat.st_size, stat.st_mtime_ns]
 
 
 def _unplugged(guest: Guest) -> str | None:

@@ -42,9 +42,10 @@ class Controller:
             pytest.exit(f"virtproof: {error}", returncode=pytest.ExitCode.INTERNAL_ERROR)
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, exitstatus: int) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
         try:
-            self._run = self._collector.finish(int(exitstatus))
+            # Not the hook's argument: the status may have been changed since.
+            self._run = self._collector.finish(int(session.exitstatus))
         except VirtproofError as error:
             self._fault = str(error)
 

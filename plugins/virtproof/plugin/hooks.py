@@ -15,6 +15,7 @@ from virtproof.errors import LabGoneError, UsageError, VirtproofError
 from virtproof.guest.failure import BootFailedError
 from virtproof.measure.results import GuestRecord, TestRecord
 from virtproof.plugin import evidence, guests
+from virtproof.plugin.comparing import CANNOT_TELL, UNSURE, compare
 from virtproof.plugin.controller import Controller
 from virtproof.plugin.guests import (
     KEEP,
@@ -43,6 +44,7 @@ from virtproof.report.junit import properties
 __all__ = [
     "accel",
     "bench",
+    "compare",
     "defined_guest",
     "evidence_directory",
     "guest_on",
@@ -253,5 +255,8 @@ def _environment(run: Run) -> dict[str, Any]:
     return found
 
 
+@pytest.hookimpl(tryfirst=True)  # before the run's record is made
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.config.stash.get(UNSURE, False) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = CANNOT_TELL
     session.config.stash[RUN].close()

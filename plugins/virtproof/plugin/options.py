@@ -11,6 +11,7 @@ import pytest
 from virtproof.errors import UsageError
 from virtproof.images import catalog, foreign
 from virtproof.images.store import default_cache, default_image
+from virtproof.plugin import plan
 from virtproof.workload.profiles import Effort
 
 ACCELERATORS = ("auto", "kvm", "tcg")
@@ -44,6 +45,7 @@ def add_options(parser: pytest.Parser) -> None:
         "--pool", metavar="NAME", help="storage pool for disks, with --libvirt (default: default)"
     )
     _add_effort(group)
+    plan.add_options(parser.getgroup("virtproof-compare", "comparing guests (./run compare)"))
     group.addoption("--out", default="out", metavar="DIR", help="where results go (default: out)")
     group.addoption(
         "--keep-guest",
@@ -93,6 +95,7 @@ class Options:
     nested: bool = False
     deadline_factor: float = 1.0
     throughput: Effort = Effort.QUICK
+    compare: plan.Plan | None = None
 
 
 def read_options(config: pytest.Config) -> Options:
@@ -118,6 +121,7 @@ def read_options(config: pytest.Config) -> Options:
         nested=bool(config.getoption("--nested")),
         deadline_factor=_factor(config.getoption("--deadline-factor")),
         throughput=_effort(config),
+        compare=plan.read_plan(config),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from virtproof.measure.results import RunRecord, TestRecord
 from virtproof.measure.store import clean_line
+from virtproof.report.compared import compared_lines, of_sides
 from virtproof.report.conclusion import Standing, conclude
 from virtproof.report.verdicts import Matrix, Row, State, matrix
 
@@ -34,10 +35,14 @@ def summary_lines(
     sign = "✓" if verdict.standing is Standing.CONFORMS else "✗"
     if verdict.standing is Standing.INCOMPLETE:
         sign = _DASH
-    lines = [_cut(f"{sign} {verdict.sentence}", width)]
-    lines += [_cut(f"  {note}", width) for note in verdict.notes]
-    lines += ["", _cut(f"  {_environment(run, full)}", width), ""]
-    lines += [_cut(f"  {line}", width) for line in _groups(full)]
+    lines = compared_lines(of_sides(results))
+    if lines:  # that was the question, and no claim
+        lines += ["", _cut(f"  {_environment(run, full)}", width)]
+    else:
+        lines = [_cut(f"{sign} {verdict.sentence}", width)]
+        lines += [_cut(f"  {note}", width) for note in verdict.notes]
+        lines += ["", _cut(f"  {_environment(run, full)}", width), ""]
+        lines += [_cut(f"  {line}", width) for line in _groups(full)]
     failures = [r for r in results if r.outcome in ("failed", "error")]
     if failures:
         lines.append("")

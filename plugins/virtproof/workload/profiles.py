@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, replace
 
+from virtproof.errors import UsageError
 from virtproof.spec import Axis, DiskBus, NicModel
 from virtproof.workload.fio import Fio
 from virtproof.workload.iperf3 import Iperf3
@@ -52,6 +54,27 @@ FURTHER = (
 )
 ALL_NICS = (NicModel.RTL8139, NicModel.E1000, NicModel.VIRTIO)
 ALL_BUSES = (DiskBus.IDE, DiskBus.SATA, DiskBus.VIRTIO, DiskBus.VIRTIO_SCSI)
+
+
+def compared(names: str | None) -> tuple[Job, ...]:
+    """The jobs of a comparison by name, TCP and disk where none is named; UsageError for an unknown one.
+
+    Seconds for each: it is the pairs of sessions that tell, and a session costs a guest besides.
+    """
+    known = {job.name: job for job in (TO, FROM, *SEVERAL, *BASIC, *FURTHER, RoundTrips())}
+    wanted = names.split(",") if names is not None else [job.name for job in (TO, FROM, *BASIC)]
+    for name in wanted:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=2)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"one of: {', '.join(known)}"
+            raise UsageError(f"no workload is called {name!r}", hint=hint)
+    return tuple(_short(known[name]) for name in dict.fromkeys(wanted))
+
+
+def _short(job: Iperf3 | Fio | RoundTrips) -> Job:
+    if isinstance(job, Iperf3):
+        return replace(job, seconds=3, omit_s=1)
+    return replace(job, seconds=3, ramp_s=1) if isinstance(job, Fio) else replace(job, seconds=3)
 
 
 def profile(effort: Effort) -> Profile:
