@@ -145,6 +145,17 @@ def test_the_sentence_is_the_gravest_verdict(
         assert any(line.split()[:1] == [name] for line in lines[2:])
 
 
+def test_a_noisy_cost_decides_nothing_but_a_clear_one_does() -> None:
+    rate = found(read=(EVEN, EVEN[::-1]))
+    costs = {"read.cpu": Pair("read.cpu", "s/B", "lower", tuple(EVEN), tuple(WILD))}
+    noisy = [one.as_dict() for one in against(costs, "A", "B")]
+    assert noisy[0]["verdict"] == "inconclusive"
+    assert compared_lines(rate + noisy)[0].startswith("✓ B is as fast as A")
+    costs = {"read.cpu": Pair("read.cpu", "s/B", "lower", tuple(SLOW), tuple(EVEN))}
+    dear = [one.as_dict() for one in against(costs, "A", "B")]
+    assert compared_lines(rate + dear)[0].startswith("✗ B is slower than A in read.cpu")
+
+
 def test_claims_are_not_taken_for_a_comparison() -> None:
     floor = Comparison("r", "B/s", "higher", "a", "b", 4, 2, 1.5, 3, 0.95, 0.01, 0.1, "faster", 1.0)
     record = TestRecord("t", "passed", None, [], None, None, [], 1.0, None, [floor.as_dict()])
@@ -223,7 +234,7 @@ import pytest
 from types import SimpleNamespace as Of
 @pytest.fixture
 def compare():
-    return Of(run=lambda: [Of(name="read", verdict=one) for one in {verdicts!r}])
+    return Of(run=lambda: [Of(name="read", unit="B/s", verdict=one) for one in {verdicts!r}])
 """
 
 

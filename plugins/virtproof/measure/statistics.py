@@ -22,7 +22,7 @@ ALPHA = 0.01  # (c), after Holm
 REGRESSED = 0.05  # (c): a smaller change is not reported, however sure
 SURE = 0.02  # (c): the interval's near end is beyond this
 POWER = 0.8  # of the smallest effect that is told
-NOISY = 0.08  # coefficient of variation of a session, above which nothing is concluded
+NOISY = 0.08  # coefficient of variation of a session, above which only a regression is concluded
 LEAST = 2  # blocks for an interval
 
 
@@ -97,7 +97,8 @@ def against(pairs: Mapping[str, Pair], a: str, b: str) -> list[Comparison]:
 
     A regression: p < .01 (Holm), at least 5 % worse, and the interval wholly beyond 2 %; an improvement
     likewise. ``no difference``: the 99 % interval excludes ``REGRESSED`` or more either way; ``margin``
-    is then its far end. All else is inconclusive, as is what varies by more than 8 % a session.
+    is then its far end. All else is inconclusive, as is what varies by more than 8 % a session and is no
+    regression: noise excuses no one whose interval is wholly on the wrong side.
     """
     found = {name: _compared(figures, a, b, 1 - ALPHA) for name, figures in pairs.items()}
     adjusted = holm({name: one.p for name, one in found.items() if one.p is not None})
@@ -133,10 +134,10 @@ def _judged(found: Comparison) -> Comparison:
     if found.better == "lower":
         gain, least, most = 1 / gain, 1 / most, 1 / least
     verdict: Verdict = "inconclusive"
-    if found.spread / math.sqrt(2) > NOISY:
-        pass
-    elif found.p < ALPHA and most < 1 - SURE and gain <= 1 - REGRESSED:
+    if found.p < ALPHA and most < 1 - SURE and gain <= 1 - REGRESSED:
         verdict = "regression"
+    elif found.spread / math.sqrt(2) > NOISY:
+        pass
     elif found.p < ALPHA and least > 1 + SURE and gain >= 1 / (1 - REGRESSED):
         verdict = "improvement"
     elif margin < REGRESSED:

@@ -34,6 +34,11 @@ def compared_lines(found: Sequence[dict[str, Any]]) -> list[str]:
     return [f"{_sign(found)} {_sentence(found)}", "", *lines]
 
 
+def is_cost(one: dict[str, Any]) -> bool:
+    """Whether it is what a byte cost: worth a regression, but no verdict hangs on its noise."""
+    return str(one["unit"]) == "s/B"
+
+
 def gain(one: dict[str, Any]) -> float:
     """How much better B is than A, as a fraction; below 0: worse."""
     ratio = float(one["ratio"])
@@ -54,13 +59,17 @@ def _row(one: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _sign(found: Sequence[dict[str, Any]]) -> str:
-    verdicts = {one["verdict"] for one in found}
+    verdicts = {
+        one["verdict"] for one in found if one["verdict"] == "regression" or not is_cost(one)
+    }
     return "✗" if "regression" in verdicts else "\N{EN DASH}" if "inconclusive" in verdicts else "✓"
 
 
 def _sentence(found: Sequence[dict[str, Any]]) -> str:
     for word in ("regression", "inconclusive", "improvement"):
         these = [one for one in found if one["verdict"] == word]
+        if word == "inconclusive":
+            these = [one for one in these if not is_cost(one)]
         if not these:
             continue
         names = ", ".join(clean_line(one["name"]) for one in these)
