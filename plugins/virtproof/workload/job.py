@@ -45,7 +45,8 @@ kill -9 "$pid" 2>/dev/null; rm -f virtproof-server.*; true"""
 class Far(Protocol):
     """Runs a command at the network's other end: in the lab, on the host's side of the bridge.
 
-    MissingToolError where the host has no such program, LabError where the lab runs no commands."""
+    MissingToolError where the host has no such program, or the lab runs no commands; LabError where the
+    command did not run or did not end in time."""
 
     def __call__(self, *argv: str, timeout_s: float) -> CommandResult: ...
 
