@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 from typing import Protocol
 
+from virtproof.errors import LabError
 from virtproof.guest.shell import CommandResult
 from virtproof.lab.admission import Admission
 
@@ -30,6 +31,10 @@ class Storage(Protocol):
         ...
 
     def remove(self, path: str) -> None: ...
+
+
+class NoCommandsError(LabError):
+    """The lab has no namespace of its own in which commands could run."""
 
 
 class Lab(Protocol):
@@ -61,7 +66,7 @@ class Lab(Protocol):
         ...
 
     def run(self, *argv: str, timeout_s: float = 30.0) -> CommandResult:
-        """A command in the guests' network namespace, where the lab has one (else LabError)."""
+        """A command in the guests' network namespace; NoCommandsError where the lab has none."""
         ...
 
     def agent_socket(self, domain: str) -> str:

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from virtproof.errors import LabError
 from virtproof.guest.shell import CommandResult
 from virtproof.lab.admission import Admission
+from virtproof.lab.base import NoCommandsError
 from virtproof.lab.host_log import killed_for_memory, tail
 from virtproof.lab.network import why_together
 from virtproof.lab.notes import Note
@@ -121,7 +121,7 @@ class UserLibvirt:
 
     def run(self, *argv: str, timeout_s: float = 30.0) -> CommandResult:
         del timeout_s
-        raise LabError(
+        raise NoCommandsError(
             f"{argv[0]} is not run on the network of {self.uri}", hint="not ours to change"
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from virtproof import host
-from virtproof.errors import LabError, MissingToolError
+from virtproof.errors import MissingToolError
 from virtproof.guest.guest import Guest
 from virtproof.guest.shell import CommandResult
-from virtproof.lab.base import Lab
+from virtproof.lab.base import Lab, NoCommandsError
 from virtproof.measure.measurement import Comparison, Measurement
 from virtproof.measure.statistics import Pair, against, outruns, pair, together
 from virtproof.plugin import evidence
@@ -176,10 +175,9 @@ class Bench:
         """Keep what a tool said: its place, relative to the results' directory."""
         directory = evidence.make(self._directory) / "throughput"
         directory.mkdir(exist_ok=True)
-        path = directory / (re.sub(r"[^A-Za-z0-9._+-]+", "_", name) + ".txt")
-        if text.lstrip().startswith("{"):
-            path = path.with_suffix(".json")
-        path.write_text(text, encoding="utf-8")
+        suffix = "json" if text.lstrip().startswith("{") else "txt"
+        path = directory / f"{evidence.directory_name(name)}.{suffix}"
+        path.write_text(text, encoding="utf-8", errors="replace")
         return str(path.relative_to(self._directory.parents[1]))
 
 
@@ -212,7 +210,7 @@ def _far(lab: Lab) -> Callable[..., CommandResult]:
             raise MissingToolError(f"the host has no {argv[0]}", hint="./run setup installs it")
         try:
             return lab.run(*argv, timeout_s=timeout_s)
-        except LabError as error:
+        except NoCommandsError as error:
             raise MissingToolError(f"no network of our own to measure in: {error}") from error
 
     return run

@@ -7,6 +7,7 @@ nothing. Its JSON has traps: ``bw`` is KiB/s (``bw_bytes`` is not), each of ``nu
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -126,6 +127,6 @@ class Fio:
 def _moved(stat: str) -> int:
     """Bytes read and written, of a line of /sys/block/*/stat."""
     fields = stat.split()
-    if len(fields) < 7 or not all(field.isdigit() for field in fields[:7]):
+    if len(fields) < 7 or not all(re.fullmatch("[0-9]{1,20}", field) for field in fields[:7]):
         raise MeasurementError(f"fio: the disk's counters are {stat[:80]!r}")
     return (int(fields[2]) + int(fields[6])) * SECTOR

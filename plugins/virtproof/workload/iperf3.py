@@ -58,7 +58,8 @@ class Iperf3:
             spent = ends.cpu_s() - before
         moved = sum(_of(interval, "bytes") for interval in _intervals(found))
         figures = (*self.figures(found), *cost(self.name, spent, int(moved)))
-        ours = str(found.get("start", {}).get("version", "iperf3"))[:40]
+        start = found.get("start")
+        ours = str(start.get("version", "iperf3"))[:40] if isinstance(start, dict) else "iperf3"
         return Outcome(figures, f"{ours}; guest: {version}", raw)
 
     def figures(self, found: dict[str, Any]) -> tuple[Figure, ...]:

@@ -6,6 +6,9 @@ import base64
 import binascii
 import contextlib
 import json
+import math
+import reprlib
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,23 +20,33 @@ from virtproof.measure.measurement import Better, MeasurementError
 
 # Of a guest's answer; a fio job's is some 20 KiB.
 MOST_JSON = 4 << 20
+MOST_BYTES = 1 << 63  # that anything can have moved, by what a guest says
 # What a tool wrote to a file, small enough for a serial line.
 PACKED = "gzip -9 <%s | base64 -w 0"
 # $1 the port as /proc has it, $2 the command. Sockets are looked for, not connected to: a server that
-# serves one client would be gone.
-_SERVE = r"""set -- %s %s; cd /run; $2 >virtproof-server.log 2>&1 </dev/null & echo $! >virtproof-server.pid
+# serves one client would be gone. One that another program has would be taken for the server's.
+_SERVE = r"""set -- %s %s; cd /run
+listens() {
+  grep -qs " [0-9A-F]*:$1 [0-9A-F]*:0000 \(0A\|07\) " /proc/net/tcp /proc/net/tcp6 /proc/net/udp
+}
+listens "$1" && { echo "its port is in use" >&2; exit 1; }
+$2 >virtproof-server.log 2>&1 </dev/null & echo $! >virtproof-server.pid
 n=0
-until grep -qs " [0-9A-F]*:$1 [0-9A-F]*:0000 \(0A\|07\) " /proc/net/tcp /proc/net/tcp6 /proc/net/udp; do
+until listens "$1"; do
   n=$((n + 1)); sleep 0.05
-  [ "$n" -lt 200 ] && kill -0 "$!" || { tail -n 1 virtproof-server.log >&2; exit 1; }
+  [ "$n" -lt 200 ] && kill -0 "$!" 2>/dev/null || { tail -n 1 virtproof-server.log >&2; exit 1; }
 done"""
-_END = 'kill "$(cat /run/virtproof-server.pid)" 2>/dev/null; rm -f /run/virtproof-server.*; true'
+_END = r"""cd /run; pid=$(cat virtproof-server.pid 2>/dev/null) || exit 0
+kill "$pid" 2>/dev/null; n=0
+while kill -0 "$pid" 2>/dev/null && [ "$n" -lt 40 ]; do n=$((n + 1)); sleep 0.05; done
+kill -9 "$pid" 2>/dev/null; rm -f virtproof-server.*; true"""
 
 
 class Far(Protocol):
     """Runs a command at the network's other end: in the lab, on the host's side of the bridge.
 
-    MissingToolError where the host has no such program, LabError where the lab runs no commands."""
+    MissingToolError where the host has no such program, or the lab runs no commands; LabError where the
+    command did not run or did not end in time."""
 
     def __call__(self, *argv: str, timeout_s: float) -> CommandResult: ...
 
@@ -97,7 +110,7 @@ def cost(name: str, cpu_s: float, moved_bytes: int) -> tuple[Figure, ...]:
 
     The kernel counts that time in ticks of some 10 ms: too little of it is no figure.
     """
-    if moved_bytes <= 0 or cpu_s <= 0:
+    if not 0 < moved_bytes < MOST_BYTES or cpu_s <= 0:
         return ()
     return (Figure(f"{name}.cpu", "s/B", "lower", cpu_s / moved_bytes),)
 
@@ -139,15 +152,18 @@ def parsed(text: str, what: str) -> dict[str, Any]:
 
 
 def number(found: Any, *path: str | int, what: str) -> float:
-    """A number of a tool's JSON by its path; MeasurementError where there is none."""
+    """A number of a tool's JSON by its path; MeasurementError where there is none, or none that can be a
+    measurement: infinite or below zero."""
     for step in path:
         try:
             found = found[step]
         except (LookupError, TypeError):
             where = "/".join(map(str, path))
             raise MeasurementError(f"{what}: its JSON has no {where}") from None
-    if isinstance(found, bool) or not isinstance(found, (int, float)):
-        raise MeasurementError(f"{what}: {'/'.join(map(str, path))} is {found!r}, no number")
+    sound = isinstance(found, int | float) and not isinstance(found, bool)
+    if not sound or not 0 <= found < math.inf or found > sys.float_info.max:
+        where = "/".join(map(str, path))
+        raise MeasurementError(f"{what}: {where} is {reprlib.repr(found)}, no measurement")
     return float(found)
 
 
@@ -156,15 +172,23 @@ def far_json(ends: Ends, *argv: str, timeout_s: float) -> tuple[dict[str, Any], 
     result = ends.far(*argv, timeout_s=timeout_s)
     found = parsed(result.stdout or result.stderr, argv[0])
     if error := found.get("error"):
-        raise MeasurementError(f"{argv[0]}: {' '.join(str(error).split())[:200]}")
+        told = error if isinstance(error, str) else reprlib.repr(error)
+        raise MeasurementError(f"{argv[0]}: {' '.join(told.split())[:200]}")
     return found, result.stdout
 
 
 @contextlib.contextmanager
 def server(ends: Ends, port: int, command: str) -> Iterator[None]:
-    """A server in the guest, which listens when the block begins and is gone after it."""
-    ends.guest.run(_SERVE, f"{port:04X}", command.format(port=port))
+    """A server in the guest, which listens when the block begins and is gone after it.
+
+    MeasurementError, with the last line that it said, where it does not come to listen.
+    """
+    argv = command.format(port=port)
     try:
+        started = ends.guest.run(_SERVE, f"{port:04X}", argv, check=False)
+        if started.status:
+            last = " ".join(started.stderr.split())[-160:]
+            raise MeasurementError(f"in the guest, {argv!r} does not listen: {last}")
         yield
     finally:
         ends.guest.run(_END)
