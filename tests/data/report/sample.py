@@ -14,6 +14,10 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parent))  # however this file was loaded
+
+import sample_figures as figures
+
 from virtproof.measure.results import GuestRecord, RunRecord, TestRecord
 from virtproof.measure.store import ResultsWriter, write_run
 from virtproof.report.html import render
@@ -135,6 +139,7 @@ def results(kind: str) -> list[TestRecord]:
         for test, claims, reason in _SKIPPED
     ]
     records = [_diagnosed(_with_evidence(record)) for record in records]
+    records = [figures.with_figures(record, kind) for record in records]
     if kind in ("bad", "hostile"):
         records = _spoil(records)
     if kind == "hostile":
@@ -247,7 +252,13 @@ def _spoil(records: list[TestRecord]) -> list[TestRecord]:
         guest=replace(ON_VIRTIO, kernel=None),
         duration_s=240.0,
     )
-    spoilt = list(by_name.values())
+    writing = by_name["test_virtio_disk_outruns_ide"]
+    by_name["test_virtio_disk_outruns_ide"] = replace(
+        writing,
+        outcome="failed",
+        reason="AssertionError: assert ['writing: virtio / ide 0.98 x (0.9 to 1.1): not shown'] == []",
+    )
+    spoilt = [*by_name.values(), figures.kernels(DEBIAN)]
     spoilt += [
         replace(record, test=f"{record.test}[alpine-3.20]", guest=ALPINE)
         for record in by_name.values()
@@ -271,6 +282,7 @@ def _spoil(records: list[TestRecord]) -> list[TestRecord]:
 
 def _hostile(record: TestRecord) -> TestRecord:
     guest = record.guest and replace(record.guest, distribution=HOSTILE, kernel=HOSTILE)
+    record = figures.hostile(record, HOSTILE)
     diagnosis = record.diagnosis and {**record.diagnosis, "line": HOSTILE, "source": HOSTILE}
     return replace(
         record,
