@@ -11,9 +11,11 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from virtproof.measure.store import clean_line
 from virtproof.report.markup import Markup, el
 
 MARGIN = 1.5  # per cent on either side, for marks at the ends
+_LONGEST = 44  # characters; tables have the whole name
 FONT = 12  # pixels, as the style sheet has it
 _PLACES = (1.0, 2.0, 5.0, 10.0)
 # Around (0, 0), 5 pixels each way. What a mark says must not hang on its colour.
@@ -51,11 +53,15 @@ def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:
     """Multiples of 1, 2 or 5 times a power of ten between two values; some ``about`` of them."""
     if not high > low:
         return [low]
-    rough = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = power * next(place for place in _PLACES if place * power >= rough * 0.999)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [number * step for number in range(first, last + 1)]
+    power = 10.0 ** math.floor(math.log10((high - low) / about))
+    found: list[float] = []
+    for place in _PLACES:
+        step = place * power
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        found = [number * step for number in range(first, last + 1)]
+        if len(found) <= about + 1:
+            break
+    return found
 
 
 def from_zero(most: float) -> tuple[Scale, list[float]]:
@@ -82,6 +88,12 @@ def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
     return found if len(found) >= 3 else nice_ticks(low, high)
 
 
+def tick_label(tick: float) -> str:
+    """A tick's number, its thousands apart: ``0.5``, ``2000``, ``15 000``."""
+    said = f"{tick:,.6g}" if 1e4 <= abs(tick) < 1e6 else f"{tick:.6g}"
+    return said.replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
 def svg(name: str, title: str, description: str, height: float, *children: str | None) -> Markup:
     """A chart. ``name`` is unique on the page; title and description are for those who do not see it."""
     return el(
@@ -105,13 +117,19 @@ def axis(
     for tick in ticks:
         x = scale(tick)
         found.append(upright(x, top, bottom, "grid"))
-        anchor = "start" if x < 2 * MARGIN else "end" if x > 100 - 2 * MARGIN else "middle"
-        found.append(text(x, bottom + FONT + 3, label(tick), "tick", anchor))
+        said = label(tick)
+        anchor = "middle"
+        if len(said) > 3:  # it would stick out
+            anchor = "start" if x < 2 * MARGIN else "end" if x > 100 - 2 * MARGIN else anchor
+        found.append(text(x, bottom + FONT + 3, said, "tick", anchor))
     return found
 
 
 def text(x: float, y: float, said: str, class_: str, anchor: str = "start") -> Markup:
     given = None if anchor == "start" else anchor
+    said = clean_line(said)
+    if len(said) > _LONGEST:
+        said = f"{said[: _LONGEST - 1]}…"
     return el("text", said, x=_pc(x), y=_px(y), class_=class_, text_anchor=given)
 
 

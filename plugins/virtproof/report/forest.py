@@ -9,7 +9,7 @@ from virtproof.measure.measurement import Comparison
 from virtproof.measure.series import is_claim
 from virtproof.report import chart
 from virtproof.report.markup import Markup, el, join
-from virtproof.report.units import significant
+from virtproof.report.units import percent, significant
 
 _ROW, _TOP = 40.0, 4.0
 _WIDEST = (
@@ -64,7 +64,7 @@ def _plot(comparisons: Sequence[Comparison], name: str, titles: Titles) -> Marku
     scale = _scale(comparisons)
     bottom = _TOP + _ROW * len(comparisons)
     ticks = chart.log_ticks(scale.low, scale.high)
-    children: list[str] = [*chart.axis(scale, ticks, _TOP, bottom, _tick)]
+    children: list[str] = [*chart.axis(scale, ticks, _TOP, bottom, chart.tick_label)]
     children.append(chart.upright(scale(1.0), _TOP, bottom, "one"))
     for number, one in enumerate(comparisons):
         children += _row(one, scale, _TOP + _ROW * number)
@@ -98,10 +98,6 @@ def _scale(comparisons: Sequence[Comparison]) -> chart.Scale:
     highs = [min(one.high, most * _WIDEST) for one in comparisons if one.high is not None]
     least, most = min([least, *lows]), max([most, *highs])
     return chart.Scale(min(least * 0.96, 0.96), max(most * 1.04, 1.04), log=True)
-
-
-def _tick(value: float) -> str:
-    return f"{value:.4g}"
 
 
 def _said(found: Comparison) -> str:
@@ -144,8 +140,8 @@ def _table_row(found: Comparison) -> Markup:
     )
     return el(
         "tr",
-        el("th", found.name, el("small", against(found)), scope="row"),
-        el("td", exact(found.ratio, significant(found.ratio)), el("small", ends)),
+        el("th", found.name, " ", el("small", against(found)), scope="row"),
+        el("td", exact(found.ratio, significant(found.ratio)), " ", el("small", ends)),
         el("td", str(found.n)),
         el(
             "td",
@@ -159,13 +155,17 @@ def _further(found: Comparison, floor: str | None) -> Markup | None:
     """What a verdict was reached by: its p, and how small a difference is excluded or would be found."""
     parts = [floor]
     if found.verdict in ("regression", "improvement", "no difference", "inconclusive"):
-        parts.append(f"p {found.p:.2g}" if found.p is not None else None)
+        parts.append(_p(found.p) if found.p is not None else None)
         if found.margin is not None:
-            parts.append(f"less than {found.margin * 100:.2g} %")
+            parts.append(f"beyond {percent(found.margin)}")
         elif found.smallest is not None:
-            parts.append(f"finds {found.smallest * 100:.2g} % or more")
+            parts.append(f"would find {percent(found.smallest)}")
     said = ", ".join(part for part in parts if part)
     return el("small", said) if said else None
+
+
+def _p(p: float) -> str:
+    return f"p {p:.2g}" if p >= 0.001 else "p < 0.001"
 
 
 def exact(value: float, said: str) -> Markup:

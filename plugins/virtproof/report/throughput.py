@@ -80,7 +80,9 @@ def _rates(series: Sequence[Series], name: str, title: str) -> Markup | None:
         rows += [_rate_row(one, told) for one in sides]
     heads = [el("th", said, scope="col") for said in ("Figure", "Mean", "Sessions")]
     table = el("table", el("thead", el("tr", *heads)), el("tbody", *rows), class_="figures")
-    caption = el("figcaption", el("b", title), " \N{EN DASH} with 95 % intervals; faint: sessions")
+    caption = el(
+        "figcaption", el("b", title), " \N{EN DASH} means with 95 % intervals; faint: sessions"
+    )
     return el("figure", caption, el("div", *panels, class_="panels"), table, class_="plot")
 
 
@@ -90,7 +92,7 @@ def _panel(figure: str, sides: Sequence[Series], told: Told, name: str) -> Marku
     reach = min(max([most, *ends]), 2 * most)
     scale, ticks = chart.from_zero(reach / told.factor)
     bottom = _ROW * len(sides) + 4
-    children: list[str] = [*chart.axis(scale, ticks, 0, bottom, lambda tick: f"{tick:g}")]
+    children: list[str] = [*chart.axis(scale, ticks, 0, bottom, chart.tick_label)]
     for number, one in enumerate(sides):
         top = _ROW * number
         children.append(chart.text(0, top + 13, one.whose, "name"))
@@ -120,11 +122,11 @@ def _rate_row(one: Series, told: Told) -> Markup:
     if one.low is not None and one.high is not None:
         ends = exact(one.low, told.number(one.low)), exact(one.high, told.number(one.high))
         reach = join(ends[0], " to ", ends[1])
-    count = join(str(len(one.values)), el("small", one.profile))
+    count = join(str(len(one.values)), " ", el("small", one.profile))
     return el(
         "tr",
-        el("th", one.name, el("small", one.whose), scope="row"),
-        el("td", exact(one.centre, told(one.centre)), el("small", reach)),
+        el("th", one.name, " ", el("small", one.whose), scope="row"),
+        el("td", exact(one.centre, told(one.centre)), " ", el("small", reach)),
         el("td", count),
     )
 
@@ -151,7 +153,7 @@ def _strips(series: Sequence[Series], name: str) -> Markup:
     scale = chart.Scale(-most * 100, most * 100)
     bottom = _STRIP * len(series)
     ticks = chart.nice_ticks(scale.low, scale.high)
-    children: list[str] = [*chart.axis(scale, ticks, 0, bottom, lambda tick: f"{tick:+g} %")]
+    children: list[str] = [*chart.axis(scale, ticks, 0, bottom, _away)]
     children.append(chart.upright(scale(0), 0, bottom, "one"))
     for number, (one, shares) in enumerate(zip(series, away, strict=True)):
         top = _STRIP * number
@@ -170,6 +172,10 @@ def _strips(series: Sequence[Series], name: str) -> Markup:
     return join(caption, chart.svg(name, title, said, bottom + 20, *children))
 
 
+def _away(tick: float) -> str:
+    return f"{tick:+g} %" if tick else "0"
+
+
 def _session_row(one: Series) -> Markup:
     told = told_in(one.unit, one.centre)
     parts: list[str] = []
@@ -178,7 +184,7 @@ def _session_row(one: Series) -> Markup:
     spread = one.variation
     return el(
         "tr",
-        el("th", one.name, el("small", one.whose), scope="row"),
+        el("th", one.name, " ", el("small", one.whose), scope="row"),
         el("td", *parts, f" {told.label}"),
         el("td", "\N{EN DASH}" if spread is None else f"{significant(spread * 100, 2)} %"),
     )

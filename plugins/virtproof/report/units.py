@@ -51,8 +51,8 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def ratio(value: float) -> str:
-    """A ratio in a line of text: ``5.2``; around 1 with one digit more, as it matters there."""
-    return significant(value, 3 if 0.8 < value < 1.25 else 2)
+    """A ratio in a line of text: ``5.2``, ``120``; around 1 with two decimals, as they matter there."""
+    return f"{value:.2f}" if 0.5 < value < 2 else significant(value, 2)
 
 
 def percent(fraction: float) -> str:

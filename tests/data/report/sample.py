@@ -1,6 +1,6 @@
 """A made-up run with everything in it that a report has to bear, hostile text included.
 
-``python tests/data/report/sample.py DIRECTORY [good|bad|hostile]`` writes results, evidence and the
+``python tests/data/report/sample.py DIRECTORY [good|bad|hostile|compare]`` writes results, evidence and the
 report. ``good`` conforms; ``bad`` has failures, an error and two systems; the tests use both.
 """
 
@@ -129,7 +129,9 @@ _XML = """<domain type='qemu' id='7'>
 
 
 def results(kind: str) -> list[TestRecord]:
-    """The tests of a run that is ``good``, ``bad`` or ``hostile``."""
+    """The tests of a run that is ``good``, ``bad`` or ``hostile``, or that did ``compare`` two kernels."""
+    if kind == "compare":
+        return [figures.kernels(DEBIAN)]
     records = [
         TestRecord(f"suites/{test}", "passed", None, claims.split(), guest, None, [], seconds, None)
         for test, claims, guest, seconds in _TESTS
@@ -258,7 +260,7 @@ def _spoil(records: list[TestRecord]) -> list[TestRecord]:
         outcome="failed",
         reason="AssertionError: assert ['writing: virtio / ide 0.98 x (0.9 to 1.1): not shown'] == []",
     )
-    spoilt = [*by_name.values(), figures.kernels(DEBIAN)]
+    spoilt = list(by_name.values())
     spoilt += [
         replace(record, test=f"{record.test}[alpine-3.20]", guest=ALPINE)
         for record in by_name.values()

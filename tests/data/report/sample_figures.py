@@ -91,7 +91,7 @@ def kernels(guest: GuestRecord) -> TestRecord:
     found = measurements(sides, FLOWS, guest, 10, "release", 0.012)
     pairs = {name: pair(found, name, old, new) for name in dict.fromkeys(m.name for m in found)}
     return TestRecord(
-        "suites/throughput/test_kernels.py::test_new_kernel_is_no_slower",
+        "suites/compare/test_compare.py::test_b_holds_against_a",
         "failed",
         "AssertionError: tcp-to-guest: 6.12.9 / 6.1.0-28 0.82 x: regression",
         [],
