@@ -327,7 +327,7 @@ def test_the_terminal_tells_what_was_not_shown() -> None:
 def test_sides_that_were_compared_have_lines_of_their_own() -> None:
     lines = terminal("compare", 96)
     assert "slower than A in tcp-to-guest" in lines[0]
-    assert not any("6.12.9 / 6.1" in line for line in lines)
+    assert not any("6.12.9 / 6.1" in line for line in lines[:8])
 
 
 @pytest.mark.parametrize("width", [10, 20, 40, 80])
