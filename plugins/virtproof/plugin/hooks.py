@@ -225,9 +225,10 @@ def _sketch(item: pytest.Item, facts: dict[str, Any]) -> TestRecord:
         facts["claims"],
         guest,
         facts["diagnosis"],
-        [],
+        facts["measurements"],
         0.0,
         facts["evidence"],
+        facts["comparisons"],
     )
 
 

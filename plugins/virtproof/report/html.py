@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from virtproof.measure.results import RunRecord, TestRecord
-from virtproof.report import cases, overview
+from virtproof.report import cases, overview, throughput
 from virtproof.report.conclusion import conclude
 from virtproof.report.markup import Markup, document, el, join, stylesheet
 from virtproof.report.verdicts import matrix
@@ -17,6 +17,7 @@ _SECTIONS = (
     "environment",
     "claims",
     "failures",
+    "throughput",
     "controls",
     "switches",
     "skipped",
@@ -39,6 +40,7 @@ def render(run: RunRecord, results: list[TestRecord], out_dir: Path) -> str:
         overview.environment(run, full.columns),
         overview.claims(full, by_claim),
         cases.failures(results, anchors, out_dir) if broken else None,
+        throughput.section(results),
         cases.provoked(results, out_dir),
         cases.switches(results, anchors, out_dir),
         cases.skipped(results),

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from textwrap import wrap
 
+from virtproof.measure.measurement import Comparison
 from virtproof.measure.results import RunRecord, TestRecord
+from virtproof.measure.series import comparisons_of, is_claim
 from virtproof.measure.store import clean_line
 from virtproof.report.compared import compared_lines, of_sides
 from virtproof.report.conclusion import Standing, conclude
+from virtproof.report.units import ratio
 from virtproof.report.verdicts import Matrix, Row, State, matrix
 
 _DASH = "\N{EN DASH}"
 _SIGNS = {State.PASSED: "✓", State.FAILED: "✗", State.ERROR: "✗"}
-_ASCII = str.maketrans({"✓": "+", "✗": "x", _DASH: "-", "·": "|", "…": "~"})
+_ASCII = str.maketrans(
+    {"✓": "+", "✗": "x", _DASH: "-", "·": "|", "…": "~", "\N{NARROW NO-BREAK SPACE}": " "}
+)
 
 
 def summary_lines(
@@ -35,7 +41,7 @@ def summary_lines(
     sign = "✓" if verdict.standing is Standing.CONFORMS else "✗"
     if verdict.standing is Standing.INCOMPLETE:
         sign = _DASH
-    lines = compared_lines(of_sides(results))
+    lines = [_cut(line, width) for line in compared_lines(of_sides(results))]
     if lines:  # that was the question, and no claim
         lines += ["", _cut(f"  {_environment(run, full)}", width)]
     else:
@@ -43,6 +49,7 @@ def summary_lines(
         lines += [_cut(f"  {note}", width) for note in verdict.notes]
         lines += ["", _cut(f"  {_environment(run, full)}", width), ""]
         lines += [_cut(f"  {line}", width) for line in _groups(full)]
+        lines += _ratios(results, width)
     failures = [r for r in results if r.outcome in ("failed", "error")]
     if failures:
         lines.append("")
@@ -88,6 +95,38 @@ def _exceptions(rows: list[Row]) -> str:
         if ids:
             parts.append(f"{state}: {', '.join(ids)}{why}")
     return " · ".join(parts)
+
+
+def _ratios(results: Sequence[TestRecord], width: int) -> list[str]:
+    """The claims' ratios, a paragraph for each pair of sides; none where nothing was compared.
+
+    Single figures are not told here: the report has them.
+    """
+    images = {one.guest.image for one in results if one.guest and one.comparisons}
+    lines: list[str] = []
+    begin, more = ("  ", "    ") if width >= 40 else ("", " ")
+    for record in results:
+        claims = [one for one in comparisons_of(record) if is_claim(one)]
+        where = f"{record.guest.image}, " if record.guest and len(images) > 1 else ""
+        for sides, group in groupby(claims, key=lambda one: f"{one.b} / {one.a}"):
+            text = clean_line(f"{where}{sides}: {', '.join(_ratio(one) for one in group)}")
+            lines += wrap(
+                text,
+                max(8, width),
+                initial_indent=begin,
+                subsequent_indent=more,
+                break_on_hyphens=False,
+            )
+    return ["", *lines] if lines else []
+
+
+def _ratio(found: Comparison) -> str:
+    """``5.2 x into the guest (4.4 to 6.2)``, and the verdict where it is not the wanted one."""
+    parts = []
+    if found.low is not None and found.high is not None:
+        parts.append(f"{ratio(found.low)} to {ratio(found.high)}")
+    parts += [found.verdict] if found.verdict != "faster" else []
+    return f"{ratio(found.ratio)} x {found.name}" + (f" ({', '.join(parts)})" if parts else "")
 
 
 def _failure(record: TestRecord, width: int, out: Path | None) -> str:
