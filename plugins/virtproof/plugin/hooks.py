@@ -86,6 +86,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "boots(n): a test takes about as long as n boots; under xdist the longest begin"
     )
+    config.addinivalue_line(
+        "markers", "nightly: measured by --throughput nightly and release, left out of a quick run"
+    )
     try:
         options = read_options(config)
     except VirtproofError as error:
