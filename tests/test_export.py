@@ -248,7 +248,7 @@ def test_openmetrics_has_the_records_figures() -> None:
     flows = [one for record in records for one in series_of(record) if one.unit == "bit/s"]
     assert len(rates) == 3 * len(flows)
     for one in flows:
-        assert rates[one.name, one.side, "none"] == one.centre
+        assert rates[one.name, one.side, "centre"] == one.centre
         assert rates[one.name, one.side, "lower"] == one.low
     outcomes = {one.labels["outcome"]: one.value for one in found["virtproof_tests"].samples}
     assert outcomes == run_of("good").counts
