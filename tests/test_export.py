@@ -255,12 +255,12 @@ def test_openmetrics_has_the_records_figures() -> None:
 
 
 def test_labels_survive_whatever_is_in_them() -> None:
-    nasty = 'a"b\\c\nd,e="f"}'
+    nasty = 'a"b\\nc\nd,e="f"}\\'
     (record, *_) = [one for one in records_of("good") if one.measurements]
     bent = replace(record, measurements=[{**record.measurements[0], "side": nasty}], comparisons=[])
     found = families_of(openmetrics(run_of("good"), [bent]))
     sides = {one.labels["side"] for one in found["virtproof_rate_bits_per_second"].samples}
-    assert sides == {'a"b\\c d,e="f"}'}
+    assert sides == {'a"b\\nc d,e="f"}\\'}
 
 
 @pytest.mark.parametrize(
