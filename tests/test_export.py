@@ -7,6 +7,8 @@ import csv
 import io
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -452,3 +454,12 @@ def test_help_lists_the_formats(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["export", "--help"])
     said = capsys.readouterr().out
     assert all(name in said for name in FORMATS)
+
+
+def test_the_command_line_is_made_without_what_an_export_needs() -> None:
+    """The doctor has the same, and must run before anything is installed."""
+    script = "import sys, virtproof.cli as c; c._parser(); print('scipy' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
