@@ -7,6 +7,8 @@ import csv
 import io
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -248,19 +250,19 @@ def test_openmetrics_has_the_records_figures() -> None:
     flows = [one for record in records for one in series_of(record) if one.unit == "bit/s"]
     assert len(rates) == 3 * len(flows)
     for one in flows:
-        assert rates[one.name, one.side, "none"] == one.centre
+        assert rates[one.name, one.side, "centre"] == one.centre
         assert rates[one.name, one.side, "lower"] == one.low
     outcomes = {one.labels["outcome"]: one.value for one in found["virtproof_tests"].samples}
     assert outcomes == run_of("good").counts
 
 
 def test_labels_survive_whatever_is_in_them() -> None:
-    nasty = 'a"b\\c\nd,e="f"}'
+    nasty = 'a"b\\nc\nd,e="f"}\\'
     (record, *_) = [one for one in records_of("good") if one.measurements]
     bent = replace(record, measurements=[{**record.measurements[0], "side": nasty}], comparisons=[])
     found = families_of(openmetrics(run_of("good"), [bent]))
     sides = {one.labels["side"] for one in found["virtproof_rate_bits_per_second"].samples}
-    assert sides == {'a"b\\c d,e="f"}'}
+    assert sides == {'a"b\\nc d,e="f"}\\'}
 
 
 @pytest.mark.parametrize(
@@ -452,3 +454,12 @@ def test_help_lists_the_formats(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["export", "--help"])
     said = capsys.readouterr().out
     assert all(name in said for name in FORMATS)
+
+
+def test_the_command_line_is_made_without_what_an_export_needs() -> None:
+    """The doctor has the same, and must run before anything is installed."""
+    script = "import sys, virtproof.cli as c; c._parser(); print('scipy' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"

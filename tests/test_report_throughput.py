@@ -330,6 +330,25 @@ def test_sides_that_were_compared_have_lines_of_their_own() -> None:
     assert not any("6.12.9 / 6.1" in line for line in lines[:8])
 
 
+def test_the_page_of_a_comparison_is_headed_by_what_it_found(tmp_path: Path) -> None:
+    text = sample.write(tmp_path, "compare").read_text(encoding="utf-8")
+    tree = html.document_fromstring(text)
+    said = tree.xpath("string(//h1)")
+    assert said.startswith("B is slower than A in tcp-to-guest")
+    assert said in tree.xpath("string(//title)")
+    assert "B is 6.12.9, A is 6.1.0-28" in tree.xpath("string(//header)")
+    assert tree.xpath("//header//span[@class='badge failed']/text()") == ["regression"]
+    assert not tree.xpath("//section[@id='claims']")
+    assert "conform" not in tree.xpath("string(//header)")
+
+
+def test_sides_have_one_order_whatever_turn_they_had() -> None:
+    (record, *_) = measured("bad")
+    turned = replace(record, measurements=record.measurements[::-1])
+    for one in (record, turned):
+        assert [*dict.fromkeys(s.side for s in series_of(one))] == ["rtl8139", "e1000", "virtio"]
+
+
 @pytest.mark.parametrize("width", [10, 20, 40, 80])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_narrow_terminal_wraps_the_ratios(kind: str, width: int) -> None:

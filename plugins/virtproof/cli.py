@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from virtproof.errors import UsageError, VirtproofError
+from virtproof.report.export import commands as export
 
 _INTERRUPTED = 128 + 2  # as a shell reports SIGINT
 
@@ -39,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="the same, for programs")
     doctor.set_defaults(call=_doctor)
     _add_images(subparsers)
-    _add_export(subparsers)
+    export.add_parser(subparsers).set_defaults(call=export.main)
     clean = subparsers.add_parser("clean", help="end and remove what killed runs have left")
     clean.add_argument("--libvirt", metavar="URI", help="on this libvirt, instead of in labs")
     clean.add_argument("--pool", metavar="NAME", help="look in this storage pool too")
@@ -54,17 +55,6 @@ def _add_images(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     """The images' own commands, unless what they need is not installed yet: the doctor must run."""
     try:
         from virtproof.images import commands
-    except ModuleNotFoundError as error:
-        if error.name is not None and error.name.startswith("virtproof"):
-            raise
-        return
-    commands.add_parser(subparsers).set_defaults(call=commands.main)
-
-
-def _add_export(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The export's own, on the same terms."""
-    try:
-        from virtproof.report.export import commands
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.startswith("virtproof"):
             raise

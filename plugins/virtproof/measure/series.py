@@ -54,13 +54,17 @@ class Series:
 
 
 def series_of(record: TestRecord) -> list[Series]:
-    """A test's figures side by side, in the order in which they were first measured."""
+    """A test's figures in the order of their jobs; of each the sides, the one held against others last.
+
+    Turns in a block are by chance, and no order to tell in.
+    """
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     keys = ("name", "unit", "better", "side", "role", "profile")
     for one in record.measurements:
         groups.setdefault(tuple(one[key] for key in keys), []).append(one)
     figures = dict.fromkeys(key[0] for key in groups)
-    sides = dict.fromkeys(key[3] for key in groups)
+    compared = [one["a"] for one in record.comparisons] + [one["b"] for one in record.comparisons]
+    sides = dict.fromkeys([*compared, *sorted({key[3] for key in groups})])
     ordered = sorted(groups, key=lambda key: ([*figures].index(key[0]), [*sides].index(key[3])))
     return [_series(record, groups[key]) for key in ordered]
 

@@ -31,7 +31,7 @@ def compared_lines(found: Sequence[dict[str, Any]]) -> list[str]:
         + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    return [f"{_sign(found)} {_sentence(found)}", "", *lines]
+    return [f"{_sign(found)} {sentence(found)}", "", *lines]
 
 
 def is_cost(one: dict[str, Any]) -> bool:
@@ -65,7 +65,8 @@ def _sign(found: Sequence[dict[str, Any]]) -> str:
     return "✗" if "regression" in verdicts else "\N{EN DASH}" if "inconclusive" in verdicts else "✓"
 
 
-def _sentence(found: Sequence[dict[str, Any]]) -> str:
+def sentence(found: Sequence[dict[str, Any]]) -> str:
+    """What was found, in one."""
     for word in ("regression", "inconclusive", "improvement"):
         these = [one for one in found if one["verdict"] == word]
         if word == "inconclusive":

@@ -157,7 +157,7 @@ def _further(found: Comparison, floor: str | None) -> Markup | None:
     if found.verdict in ("regression", "improvement", "no difference", "inconclusive"):
         parts.append(_p(found.p) if found.p is not None else None)
         if found.margin is not None:
-            parts.append(f"beyond {percent(found.margin)}")
+            parts.append(f"none above {percent(found.margin)}")
         elif found.smallest is not None:
             parts.append(f"would find {percent(found.smallest)}")
     said = ", ".join(part for part in parts if part)

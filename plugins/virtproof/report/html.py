@@ -7,6 +7,7 @@ from pathlib import Path
 
 from virtproof.measure.results import RunRecord, TestRecord
 from virtproof.report import cases, overview, throughput
+from virtproof.report.compared import of_sides, sentence
 from virtproof.report.conclusion import conclude
 from virtproof.report.markup import Markup, document, el, join, stylesheet
 from virtproof.report.verdicts import matrix
@@ -36,9 +37,12 @@ def render(run: RunRecord, results: list[TestRecord], out_dir: Path) -> str:
     for record in broken:
         for name in record.claims:
             by_claim.setdefault(name, anchors[id(record)])
+    compared = of_sides(results)  # then that was the question, and no claim
+    said = sentence(compared) if compared else verdict.sentence
+    header = overview.compared_header(run, compared, said) if compared else None
     sections = [
         overview.environment(run, full.columns),
-        overview.claims(full, by_claim),
+        None if compared else overview.claims(full, by_claim),
         cases.failures(results, anchors, out_dir) if broken else None,
         throughput.section(results),
         cases.provoked(results, out_dir),
@@ -49,14 +53,14 @@ def render(run: RunRecord, results: list[TestRecord], out_dir: Path) -> str:
     ]
     body = el(
         "body",
-        el("main", overview.header(run, verdict), _contents(sections), *sections),
+        el("main", header or overview.header(run, verdict), _contents(sections), *sections),
         el(
             "footer",
             f"Made by Virtproof {run.versions.get('virtproof', '')}. ",
             "Evidence links lead to the folder that lies beside this file.",
         ),
     )
-    return document(_head(verdict.sentence), body)
+    return document(_head(said), body)
 
 
 def _head(title: str) -> Markup:

@@ -30,6 +30,13 @@ _GROUPS = {
     "PERF": "Throughput",
 }
 _TOOLS = ("virtproof", "pytest", "python")
+# The worst verdict first, and its class.
+_COMPARED = {
+    "regression": "failed",
+    "inconclusive": "skipped",
+    "improvement": "passed",
+    "no difference": "passed",
+}
 _STANDINGS = {
     Standing.CONFORMS: "passed",
     Standing.FAILS: "failed",
@@ -61,6 +68,21 @@ def header(run: RunRecord, verdict: Verdict) -> Markup:
             class_="lead",
         ),
         el("ul", *notes, class_="notes") if notes else None,
+        _tally(run.counts),
+    )
+
+
+def compared_header(run: RunRecord, found: Sequence[Mapping[str, Any]], said: str) -> Markup:
+    """The head of a run that held B against A; ``said`` is what it found."""
+    verdicts = {str(one["verdict"]) for one in found}
+    worst = next((name for name in _COMPARED if name in verdicts), "no difference")
+    sides = dict.fromkeys((str(one["b"]), str(one["a"])) for one in found)
+    named = "; ".join(f"B is {b}, A is {a}" for b, a in sides)
+    return el(
+        "header",
+        el("p", "Virtproof comparison", class_="kicker"),
+        el("h1", said, class_="verdict"),
+        el("p", el("span", worst, class_=f"badge {_COMPARED[worst]}"), " ", named, class_="lead"),
         _tally(run.counts),
     )
 

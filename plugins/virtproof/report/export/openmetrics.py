@@ -59,7 +59,7 @@ def _labels(one: Series) -> dict[str, str]:
 def _bounds(
     labels: Mapping[str, str], value: float, low: float | None, high: float | None
 ) -> Iterator[_Sample]:
-    for bound, number in (("none", value), ("lower", low), ("upper", high)):
+    for bound, number in (("centre", value), ("lower", low), ("upper", high)):
         if number is not None:
             yield {**labels, "bound": bound}, number
 
