@@ -14,7 +14,7 @@ from virtproof.measure.measurement import Comparison
 from virtproof.measure.results import TestRecord
 from virtproof.measure.statistics import Pair, against
 from virtproof.plugin.throughput import Bench
-from virtproof.report.compared import compared_lines, of_sides
+from virtproof.report.compared import compared_lines, of_sides, sides_in_words
 from virtproof.sides import Side, parse_side
 from virtproof.spec import CacheMode, DiskBus, GuestSpec, IoMode, NicModel
 from virtproof.workload.fio import Fio
@@ -156,6 +156,21 @@ def test_a_noisy_cost_decides_nothing_but_a_clear_one_does() -> None:
     assert compared_lines(rate + dear)[0].startswith("✗ B is slower than A in read.cpu")
 
 
+def test_the_sides_are_told_as_they_were_written() -> None:
+    measured = [
+        {"side": "A", "guest": {"given": "same"}},
+        {"side": "B", "guest": {"given": "nic=e1000\x1b[31m"}},
+    ]
+    record = TestRecord("t", "passed", None, [], None, None, measured, 1.0, None)
+    record = replace(record, comparisons=found(read=(EVEN, SLOW)))
+    said = sides_in_words([record])
+    assert said.startswith("B is nic=e1000")
+    assert said.endswith("A is same")
+    assert "\x1b" not in said
+    assert compared_lines(of_sides([record]), said)[1] == f"  {said}"
+    assert sides_in_words([replace(record, measurements=[])]) == "B is B, A is A"
+
+
 def test_claims_are_not_taken_for_a_comparison() -> None:
     floor = Comparison("r", "B/s", "higher", "a", "b", 4, 2, 1.5, 3, 0.95, 0.01, 0.1, "faster", 1.0)
     record = TestRecord("t", "passed", None, [], None, None, [], 1.0, None, [floor.as_dict()])
@@ -199,6 +214,20 @@ def test_pairs_go_there_and_back_and_equal_sides_have_guests_of_their_own(tmp_pa
     assert "".join(name for _, name in turns) == "ABBAABBA"
     assert [block for block, _ in turns] == [0, 0, 1, 1, 2, 2, 3, 3]
     assert len(made) == 8
+
+
+def test_of_guests_that_served_one_is_kept_for_evidence(tmp_path: Path) -> None:
+    used: list[Guest] = []
+
+    def guest_on(**_: object) -> Guest:
+        used.append(Guest())
+        return used[-1]
+
+    bench = Bench(guest_on, None, tmp_path, lambda _: None)  # type: ignore[arg-type]
+    bench.used = used  # type: ignore[assignment]
+    bench._turn = lambda *_: None  # type: ignore[method-assign]
+    bench.measure([Side("A", {"cpus": 1}), Side("B", {"cpus": 2})], [], blocks=2)
+    assert len(used) == 1
 
 
 # --- options and the exit status ----------------------------------------------------------------

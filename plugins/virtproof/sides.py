@@ -25,6 +25,7 @@ class Side:
     name: str
     axes: Mapping[str, Any] = field(default_factory=dict)
     disk: str = ""
+    text: str = ""  # as the user wrote it
 
 
 def parse_side(text: str) -> tuple[dict[str, Any], dict[str, Any]]:

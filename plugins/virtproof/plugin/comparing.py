@@ -45,7 +45,7 @@ class Compare:
         with self._guest_on(**plain) as guest:
             words = guest.runner.run("cat /proc/cmdline").stdout.split()
         cmdline = " ".join(word for word in words if not word.startswith("BOOT_IMAGE="))
-        return Side(side.name, {**side.axes, "cmdline": cmdline}, side.disk)
+        return Side(side.name, {**side.axes, "cmdline": cmdline}, side.disk, side.text)
 
 
 @pytest.fixture

@@ -78,4 +78,4 @@ def _side(name: str, text: str) -> Side:
         GuestSpec(**{"image": "any", **axes})
     except UsageError as error:
         raise UsageError(f"--{name.lower()} {text}: {error.what}", hint=error.hint) from None
-    return Side(name, axes, SERIAL)
+    return Side(name, axes, SERIAL, text.strip())

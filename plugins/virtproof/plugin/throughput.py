@@ -16,7 +16,7 @@ from virtproof.guest.shell import CommandResult
 from virtproof.lab.base import Lab, NoCommandsError
 from virtproof.measure.measurement import Comparison, Measurement
 from virtproof.measure.statistics import Pair, against, outruns, pair, together
-from virtproof.plugin import evidence
+from virtproof.plugin import evidence, guests
 from virtproof.plugin.guests import GuestFactory
 from virtproof.plugin.records import guest_record
 from virtproof.plugin.run import Run
@@ -48,6 +48,9 @@ class Bench:
         self._say = say
         self._random = random.Random()
         self._blocks = 0
+        self.used: list[
+            Guest
+        ] = []  # the test's guests: of those that served, the last is kept on record
 
     def measure(
         self,
@@ -79,6 +82,7 @@ class Bench:
                     for side in group:
                         self._turn(guest, side, jobs, (block, turn), tools)
                         turn += 1
+                del self.used[:-1]
 
     def outrun(
         self,
@@ -163,7 +167,7 @@ class Bench:
                             order,
                             start,
                             told,
-                            guest_record(guest),
+                            {**guest_record(guest), **({"given": side.text} if side.text else {})},
                             profile=self.profile.effort.value,
                             raw=raw,
                         )
@@ -229,5 +233,6 @@ def bench(request: pytest.FixtureRequest, virtproof_run: Run, guest_on: GuestFac
     options = virtproof_run.options
     directory = evidence.place(options.out, request.node.nodeid)
     made = Bench(guest_on, profile(options.throughput), directory, virtproof_run.progress.step)
+    made.used = guests.used(request.node)
     request.node.stash[BENCH] = made
     return made

@@ -16,14 +16,27 @@ def of_sides(results: Sequence[TestRecord]) -> list[dict[str, Any]]:
     return [one for record in results for one in record.comparisons if one["floor"] is None]
 
 
-def compared_lines(found: Sequence[dict[str, Any]]) -> list[str]:
+def sides_in_words(results: Sequence[TestRecord]) -> str:
+    """What the sides were: ``B is nic=virtio, A is nic=e1000``, as the user wrote them."""
+    given = {
+        str(one["side"]): str(one["guest"].get("given") or one["side"])
+        for record in results
+        for one in record.measurements
+    }
+    pairs = dict.fromkeys((str(one["b"]), str(one["a"])) for one in of_sides(results))
+    return clean_line(
+        "; ".join(f"B is {given.get(b, b)}, A is {given.get(a, a)}" for b, a in pairs)
+    )
+
+
+def compared_lines(found: Sequence[dict[str, Any]], sides: str = "") -> list[str]:
     """A sentence, then a line a figure: ratio, interval, verdict, and what would have been found.
 
     No lines where nothing was compared in that way.
     """
     if not found:
         return []
-    rows: list[tuple[str, ...]] = [("", "B / A", "interval", "verdict", "would have found")]
+    rows: list[tuple[str, ...]] = [("", "B / A", "interval", "verdict", "would find")]
     rows += [_row(one) for one in found]
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     lines = [
@@ -31,7 +44,7 @@ def compared_lines(found: Sequence[dict[str, Any]]) -> list[str]:
         + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    return [f"{_sign(found)} {sentence(found)}", "", *lines]
+    return [f"{_sign(found)} {sentence(found)}", *([f"  {sides}"] if sides else []), "", *lines]
 
 
 def is_cost(one: dict[str, Any]) -> bool:
@@ -46,9 +59,9 @@ def gain(one: dict[str, Any]) -> float:
 
 
 def verdict(one: dict[str, Any]) -> str:
-    """The verdict in words: ``no difference larger than 4.1 %``."""
+    """The verdict in words: ``no difference > 4.1 %``."""
     if one["verdict"] == "no difference":
-        return f"no difference larger than {one['margin']:.1%}".replace("%", " %")
+        return f"no difference > {one['margin']:.1%}".replace("%", " %")
     return str(one["verdict"])
 
 

@@ -21,6 +21,7 @@ from virtproof.report.markup import Markup, el, href, join
 
 _PICTURE_BYTES = 200_000
 _DIFF_LINES = 400
+_MANY = 8  # files of a folder, above which it gets one link
 _FOLDED = (
     ("console.log", "Serial console"),
     ("qemu.log", "QEMU log"),
@@ -47,8 +48,18 @@ def exhibits(record: TestRecord, out: Path, show: Callable[[Folder], Markup]) ->
 
 
 def _links(folder: Folder) -> Markup:
-    places = [folder, *folder.children()]
+    children = folder.children()
+    many = [place for place in children if len(place.names()) > _MANY]
+    places = [folder, *(place for place in children if place not in many)]
     items = [
+        el(
+            "li",
+            el("a", f"{place.path.name}/", href=href(*place.steps())),
+            " (all that was measured)",
+        )
+        for place in many
+    ]
+    items += [
         el("li", el("a", "/".join((*below, name)), href=href(*place.steps(), name)))
         for place in places
         for below in [place.path.relative_to(folder.path).parts]

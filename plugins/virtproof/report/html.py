@@ -7,7 +7,7 @@ from pathlib import Path
 
 from virtproof.measure.results import RunRecord, TestRecord
 from virtproof.report import cases, overview, throughput
-from virtproof.report.compared import of_sides, sentence
+from virtproof.report.compared import of_sides, sentence, sides_in_words
 from virtproof.report.conclusion import conclude
 from virtproof.report.markup import Markup, document, el, join, stylesheet
 from virtproof.report.verdicts import matrix
@@ -39,7 +39,9 @@ def render(run: RunRecord, results: list[TestRecord], out_dir: Path) -> str:
             by_claim.setdefault(name, anchors[id(record)])
     compared = of_sides(results)  # then that was the question, and no claim
     said = sentence(compared) if compared else verdict.sentence
-    header = overview.compared_header(run, compared, said) if compared else None
+    header = (
+        overview.compared_header(run, compared, said, sides_in_words(results)) if compared else None
+    )
     sections = [
         overview.environment(run, full.columns),
         None if compared else overview.claims(full, by_claim),

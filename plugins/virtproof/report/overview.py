@@ -72,12 +72,12 @@ def header(run: RunRecord, verdict: Verdict) -> Markup:
     )
 
 
-def compared_header(run: RunRecord, found: Sequence[Mapping[str, Any]], said: str) -> Markup:
-    """The head of a run that held B against A; ``said`` is what it found."""
+def compared_header(
+    run: RunRecord, found: Sequence[Mapping[str, Any]], said: str, named: str
+) -> Markup:
+    """The head of a run that held B against A; ``said`` is what it found, ``named`` the sides."""
     verdicts = {str(one["verdict"]) for one in found}
     worst = next((name for name in _COMPARED if name in verdicts), "no difference")
-    sides = dict.fromkeys((str(one["b"]), str(one["a"])) for one in found)
-    named = "; ".join(f"B is {b}, A is {a}" for b, a in sides)
     return el(
         "header",
         el("p", "Virtproof comparison", class_="kicker"),

@@ -11,7 +11,7 @@ from virtproof.measure.measurement import Comparison
 from virtproof.measure.results import RunRecord, TestRecord
 from virtproof.measure.series import comparisons_of, is_claim
 from virtproof.measure.store import clean_line
-from virtproof.report.compared import compared_lines, of_sides
+from virtproof.report.compared import compared_lines, of_sides, sides_in_words
 from virtproof.report.conclusion import Standing, conclude
 from virtproof.report.units import ratio
 from virtproof.report.verdicts import Matrix, Row, State, matrix
@@ -41,7 +41,9 @@ def summary_lines(
     sign = "✓" if verdict.standing is Standing.CONFORMS else "✗"
     if verdict.standing is Standing.INCOMPLETE:
         sign = _DASH
-    lines = [_cut(line, width) for line in compared_lines(of_sides(results))]
+    lines = [
+        _cut(line, width) for line in compared_lines(of_sides(results), sides_in_words(results))
+    ]
     if lines:  # that was the question, and no claim
         lines += ["", _cut(f"  {_environment(run, full)}", width)]
     else:
