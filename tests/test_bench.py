@@ -77,6 +77,17 @@ def test_there_and_back_where_asked(made: Made) -> None:
     assert order == "ivviivvi"
 
 
+def test_a_control_has_a_guest_of_its_own_beside_each_side(made: Made) -> None:
+    """It is measured in each block, told apart by its role and image, and in no comparison."""
+    made.bench.control = "frozen"
+    made.bench.measure([IDE, VIRTIO], [Known()], 2)
+    turns = [(one.block, one.side, one.role) for one in made.bench.measured]
+    both = [("ide", "subject"), ("ide", "control"), ("virtio", "subject"), ("virtio", "control")]
+    assert sorted(turns) == sorted((block, *one) for block in (0, 1) for one in both)
+    assert len({one.raw for one in made.bench.measured}) == 8
+    assert {one.n for one in made.bench.against("ide", "virtio")} == {2}
+
+
 def test_blocks_count_on_and_default_to_the_profiles(made: Made) -> None:
     made.bench.measure([IDE], [Known()])
     made.bench.measure([IDE], [Known()], 1)

@@ -23,7 +23,7 @@ PACKAGE = ROOT / "plugins" / "virtproof"
 MAY_IMPORT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("errors", ()),
     ("spec", ("errors",)),
-    ("sides", ("errors", "spec")),
+    ("sides", ("errors", "spec", "measure.measurement")),
     ("measure.results", ("errors",)),
     ("measure.measurement", ("errors",)),
     ("guest.shell", ("errors",)),

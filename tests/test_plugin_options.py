@@ -51,6 +51,8 @@ USAGE = [
         "no image is called 'debain-12' (did you mean debian-12",
     ),
     (["--image", "./no-such.qcow2"], "--image ./no-such.qcow2: there is no such file"),
+    (["--control", "./frozen.qcow2"], "--control ./frozen.qcow2: there is no such file"),
+    (["--control", "debian-21"], "no image is called"),
     (["--image", "disk.raw"], "--image disk.raw: there is no such file"),
     (["--accel", "bogus"], "--accel bogus: no such accelerator (one of auto, kvm, tcg)"),
     (["--accel", "KVM"], "--accel KVM: no such accelerator (one of auto, kvm, tcg)"),

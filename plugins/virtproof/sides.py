@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from virtproof.errors import UsageError
+from virtproof.measure.measurement import Role
 from virtproof.spec import Axis, DataDisk, GuestSpec
 
 QEMU, DATA = "qemu", "data."
@@ -26,6 +27,7 @@ class Side:
     axes: Mapping[str, Any] = field(default_factory=dict)
     disk: str = ""
     text: str = ""  # as the user wrote it
+    role: Role = "subject"
 
 
 def parse_side(text: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -72,6 +72,11 @@ def _add_effort(group: pytest.OptionGroup) -> None:
         "measure alone and for long (default: quick)",
     )
     group.addoption(
+        "--control",
+        metavar="NAME|FILE",
+        help="an image that never changes: measured beside the one under test, for ./run history",
+    )
+    group.addoption(
         "--deadline-factor",
         default="1",
         metavar="N",
@@ -96,6 +101,7 @@ class Options:
     deadline_factor: float = 1.0
     throughput: Effort = Effort.QUICK
     compare: plan.Plan | None = None
+    control: str = ""
 
 
 def read_options(config: pytest.Config) -> Options:
@@ -107,9 +113,10 @@ def read_options(config: pytest.Config) -> Options:
     for name in ("--network", "--pool"):
         if config.getoption(name) and not uri:
             raise UsageError(f"{name} goes with --libvirt", hint="the private lab has its own")
+    control = config.getoption("--control")
     names = config.getoption("--image") or [default_image()]
     return Options(
-        images=tuple(_known_image(config, name) for name in dict.fromkeys(names)),
+        images=tuple(_known_image(config, name, "--image") for name in dict.fromkeys(names)),
         accel=accel,
         libvirt=uri,
         network=config.getoption("--network") or "default",
@@ -122,6 +129,7 @@ def read_options(config: pytest.Config) -> Options:
         deadline_factor=_factor(config.getoption("--deadline-factor")),
         throughput=_effort(config),
         compare=plan.read_plan(config),
+        control=_known_image(config, control, "--control") if control else "",
     )
 
 
@@ -158,11 +166,11 @@ def _out(config: pytest.Config) -> Path:
     return out
 
 
-def _known_image(config: pytest.Config, name: str) -> str:
+def _known_image(config: pytest.Config, name: str, option: str) -> str:
     """A catalog name as it is, a file by its absolute path; UsageError for neither."""
     if not foreign.is_file_name(name):
         return catalog.find(catalog.load(), name).name
     path = (config.invocation_params.dir / name).resolve()
     if not path.is_file():
-        raise UsageError(f"--image {name}: there is no such file", hint="or give a catalog name")
+        raise UsageError(f"{option} {name}: there is no such file", hint="or give a catalog name")
     return str(path)

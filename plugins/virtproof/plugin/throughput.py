@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -48,9 +49,9 @@ class Bench:
         self._say = say
         self._random = random.Random()
         self._blocks = 0
-        self.used: list[
-            Guest
-        ] = []  # the test's guests: of those that served, the last is kept on record
+        self.control = ""  # the image of the guest that histories are held against
+        # The test's guests: of those that served, the last is kept on record.
+        self.used: list[Guest] = []
 
     def measure(
         self,
@@ -61,11 +62,15 @@ class Bench:
         alternate: bool = False,
     ) -> None:
         """Each block gives every side its turn, in an order by chance (``alternate``: there and back, as AB
-        BA AB BA); a guest is thrown away after it.
+        BA AB BA); a guest is thrown away after it. A control image has a guest for each side as well.
 
         Skips the test where a tool is missing, with the line that mends it.
         """
-        groups = _by_guest(sides)
+        controls = [
+            replace(one, axes={**one.axes, "image": self.control}, role="control")
+            for one in (sides if self.control else ())
+        ]
+        groups = _by_guest([*sides, *controls])
         first, count = self._blocks, blocks or self.profile.blocks
         for block in range(first, first + count):
             if not alternate:
@@ -152,7 +157,8 @@ class Bench:
             for job in jobs:
                 start = datetime.now(UTC).isoformat(timespec="seconds")
                 outcome = job.run(ends)
-                raw = self._raw(f"{block + 1}-{side.name}-{job.name}", outcome.raw)
+                kind = "control-" if side.role == "control" else ""
+                raw = self._raw(f"{block + 1}-{kind}{side.name}-{job.name}", outcome.raw)
                 told = {**job.parameters, "version": outcome.version}
                 for one in outcome.figures:
                     self.measured.append(
@@ -168,6 +174,7 @@ class Bench:
                             start,
                             told,
                             {**guest_record(guest), **({"given": side.text} if side.text else {})},
+                            role=side.role,
                             profile=self.profile.effort.value,
                             raw=raw,
                         )
@@ -233,6 +240,7 @@ def bench(request: pytest.FixtureRequest, virtproof_run: Run, guest_on: GuestFac
     options = virtproof_run.options
     directory = evidence.place(options.out, request.node.nodeid)
     made = Bench(guest_on, profile(options.throughput), directory, virtproof_run.progress.step)
+    made.control = options.control
     made.used = guests.used(request.node)
     request.node.stash[BENCH] = made
     return made
