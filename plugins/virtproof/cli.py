@@ -1,4 +1,4 @@
-"""The command ``virtproof``: doctor, images, clean. A fault is one line, never a traceback."""
+"""The command ``virtproof``: doctor, images, history, clean. A fault is one line, never a traceback."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from virtproof.errors import UsageError, VirtproofError
+from virtproof.history import commands as history
 
 _INTERRUPTED = 128 + 2  # as a shell reports SIGINT
 
@@ -39,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="the same, for programs")
     doctor.set_defaults(call=_doctor)
     _add_images(subparsers)
+    history.add_parser(subparsers).set_defaults(call=history.main)
     clean = subparsers.add_parser("clean", help="end and remove what killed runs have left")
     clean.add_argument("--libvirt", metavar="URI", help="on this libvirt, instead of in labs")
     clean.add_argument("--pool", metavar="NAME", help="look in this storage pool too")
