@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from virtproof.history.alike import Alike, alike
 from virtproof.history.detectors import Detector
-from virtproof.history.judge import BEFORE, NEAR, Alike, Found, alike, drift, step
+from virtproof.history.judge import BEFORE, NEAR, Found, drift, step
 from virtproof.history.points import Series, series_of
 from virtproof.history.store import Alert, Contents, Store
 
@@ -45,8 +46,9 @@ def check(store: Store, contents: Contents, subject: str, using: Detector) -> Ch
         at = {alert.id: _at(one, contents, alert.first_bad) for alert in told}
         changed[one.id] = [at[alert.id] for alert in told if alert.kind == "step"]
         for candidate in _candidates(one, contents, using):
-            if candidate.kind == "step":
-                changed[one.id].append(candidate.first)
+            # A drift has no place: nothing after the pin is held against itself.
+            end = len(one) if candidate.kind == "drift" else candidate.first + 1
+            changed[one.id] += range(candidate.first, end)
             same = next((alert for alert in told if _same(candidate, alert, at[alert.id])), None)
             if same is None:
                 found.append(candidate)

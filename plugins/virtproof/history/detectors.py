@@ -10,7 +10,8 @@ import numpy as np
 
 from virtproof.errors import MissingToolError, UsageError
 
-LEAST = 3  # points a level
+LEAST = 3  # points a level, for a regression
+SHORTEST = 2  # for a candidate: with 3, two bad points and a good one were taken for a level
 PENALTY = 3.0
 MAX_P = 1e-4
 
@@ -43,7 +44,7 @@ class Ruptures:
             noise = float(np.std(logs))
         if noise < 1e-12:
             return []
-        found = self._make(kernel="linear", min_size=LEAST).fit((logs / noise)[:, None])
+        found = self._make(kernel="linear", min_size=SHORTEST).fit((logs / noise)[:, None])
         ends = found.predict(pen=self._penalty * math.log(len(logs)))
         return [int(end) for end in ends[:-1]]
 

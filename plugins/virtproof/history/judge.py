@@ -8,12 +8,11 @@ test of 20 against 3 cannot say less than 1/1771.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from virtproof.history.detectors import LEAST, MAX_P, Detector
 from virtproof.history.points import Series
@@ -133,52 +132,3 @@ def _matters(ratio: float) -> bool:
 
 def _worse(series: Series, ratio: float) -> bool:
     return _matters(ratio) and (ratio < 1) == (series.better == "higher")
-
-
-# --- the host's A/A check ---------------------------------------------------------------------
-
-PAIRS = 200
-GROUP = 5  # points a side
-LEVEL = 0.01
-ALLOWED = 5  # of the pairs below that level
-SEED = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Alike:
-    """A host's A/A check. ``pairs`` of neighbouring groups of points of one series, nothing having changed,
-    were held against each other, and ``below`` of them "differed" at ``LEVEL``."""
-
-    host: str
-    pairs: int
-    below: int
-
-    @property
-    def passed(self) -> bool:
-        return self.pairs >= PAIRS and self.below <= ALLOWED
-
-
-def alike(host: str, series: Sequence[Series], changed: dict[str, list[int]]) -> Alike:
-    """The A/A check on what is stored of a host.
-
-    Points of a series are relabelled: five are A and the next five B, wherever such ten lie without a known
-    change among them (``changed``, by series' id). In order, as a host that drifts differs from itself in
-    order only. 200 such pairs are drawn from all series, and held against each other as a change would be.
-    """
-    stretches = [
-        (one, start)
-        for one in series
-        for start in range(max(0, len(one) - WINDOW), len(one) - 2 * GROUP + 1)
-        if not any(start < mark < start + 2 * GROUP for mark in changed.get(one.id, ()))
-    ]
-    if not stretches or max((len(one) for one in series), default=0) < BEFORE:
-        return Alike(host, 0, 0)
-    drawn = np.random.default_rng(SEED).choice(
-        len(stretches), PAIRS, replace=len(stretches) < PAIRS
-    )
-    logs = np.log(
-        np.stack([one.values[at : at + 2 * GROUP] for one, at in (stretches[i] for i in drawn)])
-    )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p = stats.ttest_ind(logs[:, :GROUP], logs[:, GROUP:], axis=1).pvalue
-    return Alike(host, PAIRS, int(np.sum(p < LEVEL)))

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from virtproof.history.schema import CONFIG_KEY
 
 SUBJECTS = ("kernel", "qemu", "image")
+SAME = ("name", "unit", "better", "device", "job", "tool_version")  # of a guest and its control
 SESSIONS = 5  # of the subject and of the control, for a ratio
 
 Basis = Literal["control", "uncontrolled"]
@@ -76,56 +77,63 @@ def series_of(
     configs: Sequence[Mapping[str, str]], sessions: Sessions, subject: str
 ) -> list[Series]:
     """The series of all sessions, with ``subject`` (one of ``SUBJECTS``) as the one that is tracked."""
-    if not len(sessions.run):
+    mine = sessions.control == 0
+    if not mine.any():
         return []
     keys = [{name: one[name] for name in CONFIG_KEY if name != subject} for one in configs]
-    series, series_keys = _coded([json.dumps(key, sort_keys=True) for key in keys])
-    tracked, tracked_names = _coded([one[subject] for one in configs])
-    # A control guest is on the run's own QEMU: against a change of that it is no control.
-    same = [] if subject == "qemu" else ["name", "unit", "better", "device", "job", "tool_version"]
-    twin, _ = _coded([json.dumps([one[name] for name in same]) for one in configs])
-    is_control = sessions.control.astype(bool)
-    runs, n_tracked = int(sessions.run.max()) + 1, len(tracked_names)
-    mine = ~is_control
-    config = sessions.config[mine]
-    group = (series[config] * n_tracked + tracked[config]) * runs + sessions.run[mine]
+    code, texts = _coded([json.dumps(key, sort_keys=True) for key in keys])
+    tracked, names = _coded([one[subject] for one in configs])
+    runs, config = int(sessions.run.max()) + 1, sessions.config[mine]
+    group = (code[config] * len(names) + tracked[config]) * runs + sessions.run[mine]
     groups, medians, counts, first = _medians(group, sessions.value[mine])
     run, config = groups % runs, config[first]
-    controls, control_medians, control_counts, _ = _medians(
-        twin[sessions.config[is_control]] * runs + sessions.run[is_control],
-        sessions.value[is_control],
-    )
-    wanted = twin[config] * runs + run
-    n_controls, divisor = np.zeros(len(wanted), np.int64), np.ones(len(wanted))
-    if same and len(controls):
-        at = np.minimum(np.searchsorted(controls, wanted), len(controls) - 1)
-        there = controls[at] == wanted
-        n_controls[there], divisor[there] = control_counts[at][there], control_medians[at][there]
-    ratio = (n_controls >= SESSIONS) & (counts >= SESSIONS)
+    divisor, controls = _controls(configs, sessions, subject, run, config)
+    ratio = (controls >= SESSIONS) & (counts >= SESSIONS)
     values = np.where(ratio, medians / divisor, medians)
-    order = np.lexsort((tracked[config], run, ratio, series[config]))
-    ends = np.flatnonzero(np.diff((series[config] * 2 + ratio)[order])) + 1
+    series = code[config] * 2 + ratio
+    order = np.lexsort((tracked[config], run, series))
     made = []
-    for part in np.split(order, ends):
-        code, basis = int(series[config[part[0]]]), _basis(bool(ratio[part[0]]))
+    for part in np.split(order, np.flatnonzero(np.diff(series[order])) + 1):
+        text = texts[code[config[part[0]]]]
+        basis: Basis = "control" if ratio[part[0]] else "uncontrolled"
         made.append(
             Series(
-                hashlib.sha256(f"{subject} {basis} {series_keys[code]}".encode()).hexdigest()[:12],
-                json.loads(series_keys[code]),
+                hashlib.sha256(f"{subject} {basis} {text}".encode()).hexdigest()[:12],
+                json.loads(text),
                 basis,
                 values[part],
                 run[part],
-                tuple(tracked_names[one] for one in tracked[config[part]]),
+                tuple(names[one] for one in tracked[config[part]]),
                 config[part],
                 counts[part],
-                n_controls[part],
+                controls[part],
             )
         )
     return sorted(made, key=lambda one: (one.title, one.basis))
 
 
-def _basis(ratio: bool) -> Basis:
-    return "control" if ratio else "uncontrolled"
+def _controls(
+    configs: Sequence[Mapping[str, str]],
+    sessions: Sessions,
+    subject: str,
+    run: Numbers,
+    config: Numbers,
+) -> tuple[Values, Numbers]:
+    """For each point, of that run and configuration: its control's median, and of how many sessions."""
+    median, count = np.ones(len(run)), np.zeros(len(run), np.int64)
+    mine = sessions.control == 1
+    # A control guest is on the run's own QEMU: against a change of that it is no control.
+    if subject == "qemu" or not mine.any():
+        return median, count
+    twin, _ = _coded([json.dumps([one[name] for name in SAME]) for one in configs])
+    runs = int(sessions.run.max()) + 1
+    group = twin[sessions.config[mine]] * runs + sessions.run[mine]
+    groups, medians, counts, _ = _medians(group, sessions.value[mine])
+    wanted = twin[config] * runs + run
+    at = np.minimum(np.searchsorted(groups, wanted), len(groups) - 1)
+    there = groups[at] == wanted
+    median[there], count[there] = medians[at][there], counts[at][there]
+    return median, count
 
 
 def _coded(texts: Sequence[str]) -> tuple[Numbers, list[str]]:
