@@ -1,7 +1,7 @@
 """A host's A/A check: does it find nothing where nothing has changed? Until it does, its alerts are reports.
 
-Groups of points of one series are relabelled A and B, and held against each other. They are taken in the order
-of time, as a host that drifts differs from itself in that order only: labels drawn at random would pass.
+Groups of points of one series are relabelled A and B, and held against each other. They are taken in order:
+a host that drifts differs from itself in that order only, and labels drawn at random would always pass.
 """
 
 from __future__ import annotations
