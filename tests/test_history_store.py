@@ -100,7 +100,7 @@ def test_another_unit_is_refused_and_nothing_of_the_file_stored(db: str, tmp_pat
     assert len(store.contents().runs) == 1
 
 
-def test_a_newer_history_is_refused(db: str, tmp_path: Path) -> None:
+def test_a_newer_history_is_refused(db: str) -> None:
     database = Database(db)
     with database.writing() as connection:
         connection.exec_driver_sql("UPDATE history_version SET version = 99")
