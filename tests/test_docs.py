@@ -278,7 +278,7 @@ def test_a_command_that_does_not_exist_is_found() -> None:
     assert unknown_commands("`./run clean`, `./run cleanse`") == {"cleanse"}
 
 
-@pytest.mark.parametrize("command", ["doctor", "images", "clean", "export"])
+@pytest.mark.parametrize("command", ["doctor", "images", "history", "clean", "export"])
 def test_every_command_that_run_hands_on_is_one_of_virtproof(command: str) -> None:
     assert "usage: virtproof" in said_by(sys.executable, "-m", "virtproof", command, "--help")
 

@@ -35,6 +35,10 @@ MAY_IMPORT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("diagnose.*", ("errors", "diagnose.*")),
     ("report.*", ("errors", "measure.*", "claims", "diagnose.*", "report.*")),
     ("measure.*", ("errors", "measure.*")),
+    ("history.schema", ()),
+    ("history.commands", ("history.actions",)),
+    ("history.actions", ("errors", "history.*", "images.cache")),
+    ("history.*", ("errors", "measure.*", "history.*")),
     ("images.*", ("errors", "spec", "deadline", "host", "packages", "images.*")),
     ("lab.*", ("errors", "spec", "deadline", "host", "guest.shell", "lab.*")),
 )
@@ -45,6 +49,7 @@ STANDARD_LIBRARY_ONLY = (
     "measure.measurement",
     "host",
     "packages",
+    "history.commands",
     "lab.accel",
 )
 # A library, and the only modules that may import it.
@@ -53,6 +58,9 @@ ONLY_IN = {
     "pytest": ("plugin.*",),
     "_pytest": (),
     "xdist": (),
+    "sqlalchemy": ("history.schema", "history.database", "history.store"),
+    "ruptures": ("history.detectors",),
+    "otava": ("history.detectors",),
 }
 
 LINES = 300
