@@ -22,32 +22,49 @@ from virtproof.history.store import Store
 NOBODY = 65534
 
 
-def postgresql_programs() -> Path | None:
-    """Where initdb and postgres are; the newest."""
+UNPACKED = Path(__file__).parents[1] / ".run" / "postgresql"  # by ./run tests
+
+
+def postgresql_at(where: Path) -> tuple[Path, dict[str, str]] | None:
+    """Where initdb and postgres are, the newest, and the environment that they want.
+
+    What was unpacked is copied to ``where``: nobody may not be able to look into the checkout.
+    """
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    return found[-1].parent if found else None
+    if found:
+        return found[-1].parent, {}
+    if not any(UNPACKED.glob("usr/lib/postgresql/*/bin/initdb")):
+        return None
+    shutil.copytree(UNPACKED, where, symlinks=True)
+    (*_, newest) = sorted(where.glob("usr/lib/postgresql/*/bin/initdb"))
+    libraries = {str(path.parent) for path in where.glob("usr/lib/*/lib*.so*")}
+    return newest.parent, {"LD_LIBRARY_PATH": ":".join(libraries)}
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """A PostgreSQL of the module's own, on a UNIX socket only; it refuses to run as root."""
-    programs = postgresql_programs()
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed (package postgresql)")
     where = Path(tempfile.mkdtemp(prefix="vp-pg-", dir="/tmp"))
+    place = postgresql_at(where / "program")
+    if place is None:
+        where.rmdir()
+        pytest.skip("there is no PostgreSQL (package postgresql)")
+    programs, environment = place[0], {**os.environ, **place[1]}
     root = os.getuid() == 0
     if root:
         os.chown(where, NOBODY, NOBODY)
     them = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if root else []
     data = str(where / "data")
     made = [*them, str(programs / "initdb"), "-D", data, "-U", "history", "-A", "trust", "-N"]
-    subprocess.run(made, check=True, capture_output=True, cwd=where)
+    subprocess.run(made, check=True, capture_output=True, cwd=where, env=environment)
     told = [*them, str(programs / "pg_ctl"), "-D", data, "-w"]
     options = f"-k {where} -c listen_addresses= -c jit=off -c fsync=off"
     log = str(where / "log")
-    subprocess.run([*told, "-l", log, "-o", options, "start"], check=True, cwd=where)
+    subprocess.run(
+        [*told, "-l", log, "-o", options, "start"], check=True, cwd=where, env=environment
+    )
     yield f"postgresql://history@/postgres?host={where}"
-    subprocess.run([*told, "-m", "immediate", "stop"], check=True, cwd=where)
+    subprocess.run([*told, "-m", "immediate", "stop"], check=True, cwd=where, env=environment)
     shutil.rmtree(where)
 
 
