@@ -246,6 +246,11 @@ def test_of_guests_that_served_one_is_kept_for_evidence(tmp_path: Path) -> None:
         (["--a", "same", "--b", "initrd=" + __file__], "initrd and cmdline are of a kernel"),
         (["--a", "same", "--b", "data.io=native,data.cache=writeback"], "io native does not go"),
         (["--a", "data.bus=ide,data.queues=2", "--b", "same"], "ide has no queues"),
+        (["--a", "image=debain-12", "--b", "same"], "no image is called 'debain-12'"),
+        (
+            ["--a", "same", "--b", "image=./no.qcow2"],
+            "--b image=./no.qcow2: image ./no.qcow2: there",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(

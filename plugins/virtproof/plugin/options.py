@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -128,7 +129,7 @@ def read_options(config: pytest.Config) -> Options:
         nested=bool(config.getoption("--nested")),
         deadline_factor=_factor(config.getoption("--deadline-factor")),
         throughput=_effort(config),
-        compare=plan.read_plan(config),
+        compare=plan.read_plan(config, partial(_known_image, config)),
         control=_known_image(config, control, "--control") if control else "",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -18,16 +19,11 @@ FEWEST = 3
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is compared: sides as they were written, pairs of sessions, jobs of each session."""
+    """What is compared: A and B, how many pairs of sessions, the jobs of each session."""
 
-    a: str
-    b: str
+    sides: tuple[Side, Side]
     pairs: int
     jobs: tuple[Job, ...]
-
-    @property
-    def sides(self) -> list[Side]:
-        return [_side("A", self.a), _side("B", self.b)]
 
 
 def add_options(group: pytest.OptionGroup) -> None:
@@ -48,8 +44,11 @@ def add_options(group: pytest.OptionGroup) -> None:
     )
 
 
-def read_plan(config: pytest.Config) -> Plan | None:
-    """What the options ask for; UsageError for what cannot be compared."""
+def read_plan(config: pytest.Config, image: Callable[[str, str], str]) -> Plan | None:
+    """What the options ask for; UsageError for what cannot be compared.
+
+    ``image`` checks the name of one, which an option has given.
+    """
     a, b = config.getoption("--a"), config.getoption("--b")
     if a is None and b is None:
         return None
@@ -62,15 +61,16 @@ def read_plan(config: pytest.Config) -> Plan | None:
         raise UsageError(f"--pairs {pairs}: at least {FEWEST} are needed for an interval")
     if getattr(config.option, "numprocesses", None):
         raise UsageError("sides are compared alone, without workers", hint="give -n 0")
-    plan = Plan(a, b, int(pairs), compared(config.getoption("--workload")))
-    assert plan.sides  # reads them
-    return plan
+    sides = (_side("A", a, image), _side("B", b, image))
+    return Plan(sides, int(pairs), compared(config.getoption("--workload")))
 
 
-def _side(name: str, text: str) -> Side:
+def _side(name: str, text: str, image: Callable[[str, str], str]) -> Side:
     """A guest on virtio, with a virtio disk to work on, where the text has nothing else."""
     try:
         spec, data = parse_side(text)
+        if "image" in spec:
+            spec["image"] = image(spec["image"], "image")
         data = {"bus": DiskBus.VIRTIO, "size_mib": SIZE_MIB, "cache": CacheMode.NONE, **data}
         if data["cache"] in (CacheMode.NONE, CacheMode.DIRECTSYNC):
             data.setdefault("io", IoMode.NATIVE)
