@@ -256,7 +256,7 @@ def test_of_guests_that_served_one_is_kept_for_evidence(tmp_path: Path) -> None:
 def test_what_cannot_be_compared_is_one_line(
     pytester: pytest.Pytester, options: list[str], fault: str
 ) -> None:
-    result = pytester.runpytest_subprocess(*options)
+    result = pytester.runpytest_inprocess(*options)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     said = [line for line in result.stderr.lines if line.strip()]
     assert len(said) == 1, said
