@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from virtproof.errors import CommandError, UsageError
+from virtproof.guest.shell import quote
 from virtproof.measure.measurement import MeasurementError
-from virtproof.workload.fio import Fio, Pattern
+from virtproof.workload.fio import FILL, Fio, Pattern
 from virtproof.workload.job import Figure
 from workload_fakes import Says, answer, ends, packed, text
 
@@ -225,3 +229,27 @@ def test_counters_that_cannot_be_or_stand_still_cost_the_cost_only(moved: str) -
     after = STAT.format(read=moved, written=50)
     (rate,) = READ.run(ends(guest(STAT.format(read=0, written=50) + after + WHOLE))).figures
     assert rate.value == 975191377
+
+
+def test_a_disk_is_filled_whole_or_it_is_no_disk_to_measure(tmp_path: Path) -> None:
+    """On a loop-less stand-in: ``blockdev`` is made to tell a file's size, and a full device refuses."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    size = programs / "blockdev"
+    size.write_text("#!/bin/sh\necho 3145728\n")
+    size.chmod(0o755)
+    path = {"PATH": f"{programs}:{os.environ['PATH']}"}
+    # tmpfs knows no direct I/O.
+    fill = FILL.replace(" oflag=direct", "")
+
+    def run(target: str) -> subprocess.CompletedProcess[bytes]:
+        command = ["sh", "-c", quote(fill, (target,))]
+        return subprocess.run(command, env=path, capture_output=True, check=False, timeout=60)
+
+    disk = tmp_path / "disk"
+    assert run(str(disk)).returncode == 0
+    assert disk.stat().st_size == 3 << 20
+    assert disk.read_bytes().startswith(b"virtproof\nvirtproof\n")
+    full = run("/dev/full")
+    assert full.returncode != 0
+    assert b"No space left" in full.stdout
