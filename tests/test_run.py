@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,9 @@ case "$*" in
    [ ! -e "$BASE/status" ] || exit "$(cat "$BASE/status")" ;;
 esac
 """
+
+
+PYTEST = r"\.venv/bin/python: -m pytest -c pyproject\.toml"
 
 
 @dataclass(frozen=True)
@@ -262,7 +266,7 @@ def test_options_and_exit_status_are_pytests(box: Box) -> None:
     box.run("setup")
     box.flag("status", "5")
     done = box.run("conformance", "-k", "debian and not scsi")
-    assert re.fullmatch(r"\.venv/bin/python: -m pytest -n \d -k debian and not scsi\n", done.stdout)
+    assert re.fullmatch(rf"{PYTEST} -n \d -k debian and not scsi\n", done.stdout)
     assert done.returncode == 5
 
 
@@ -271,11 +275,39 @@ def test_tests_are_linted_first(box: Box) -> None:
     done = box.run("tests", "-x")
     lint, tests = done.stdout.splitlines()
     assert lint == ".venv/bin/python: run -qq -e lint,types"
-    assert re.fullmatch(r"\.venv/bin/python: -m pytest -n \d -o testpaths=tests -x", tests)
+    assert re.fullmatch(rf"{PYTEST} -n \d -o testpaths=tests -x", tests)
     box.flag("lint-fails")
     failed = box.run("tests")
     assert failed.returncode == 1
     assert "pytest" not in failed.stdout
+
+
+def test_a_file_elsewhere_does_not_move_the_root(tmp_path: Path) -> None:
+    """pytest looks for its configuration beside every argument that is a file, options' values too.
+
+    Without -c, as the control has it, such a run loses pyproject.toml and collects all of the checkout.
+    """
+    disk = tmp_path / "disk.qcow2"
+    disk.touch()
+    stages = (["-c", "pyproject.toml"], [])
+    collected = []
+    for stage in stages:
+        command = [sys.executable, "-m", "pytest", *stage, "-n", "0", "--collect-only", "-q"]
+        options = [
+            "--image",
+            str(disk),
+            "--out",
+            str(tmp_path / "out"),
+            "-k",
+            "test_host or test_house",
+        ]
+        done = subprocess.run(
+            [*command, *options], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        collected.append(done.stdout)
+    assert "suites/host/test_host.py::" in collected[0]
+    assert "tests/" not in collected[0]
+    assert "tests/test_house.py" in collected[1]
 
 
 @pytest.mark.parametrize(("command", "status"), [("help", 0), ("", 0), ("konformance", 2)])

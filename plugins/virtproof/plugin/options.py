@@ -136,7 +136,11 @@ def read_options(config: pytest.Config) -> Options:
 
 def _effort(config: pytest.Config) -> Effort:
     """How much is measured; UsageError where what must be alone would not be."""
-    effort = Effort.parse(config.getoption("--throughput"))
+    text = config.getoption("--throughput")
+    try:
+        effort = Effort.parse(text)
+    except UsageError as error:
+        raise UsageError(f"--throughput {text}: no such effort", hint=error.hint) from None
     if effort is not Effort.QUICK and getattr(config.option, "numprocesses", None):
         raise UsageError(
             f"--throughput {effort} measures alone, and {config.option.numprocesses} workers would not be",
