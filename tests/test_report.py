@@ -490,9 +490,34 @@ def test_the_terminal_says_verdict_environment_and_each_group() -> None:
     assert lines[0].startswith("✓ Virtio works on debian-12")
     assert any("tcg · QEMU 7.2.15 · libvirt 9.0.0" in line for line in lines)
     assert "  ✓ DISK   7/7" in lines
-    assert any(line.startswith(f"  {DASH} WIN    0/2  skipped: WIN-1, WIN-2") for line in lines)
+    assert f"  {DASH} WIN    0/2  not run: WIN-1, WIN-2 (needs --windows-image)" in lines
     assert "  ✓ PERF   2/2" in lines
     assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize("asked", [["--nested"], ["--nested=yes"], []])
+def test_a_claim_that_was_skipped_unasked_was_not_run(asked: list[str]) -> None:
+    """Notes and groups agree; with its option given, a skip is one and no want of the option."""
+    records = [*sample.results("good"), record_of("skipped", "HOST-3")]
+    run = sample.run("good", records)
+    run = replace(run, command_line=[*run.command_line, *asked])
+    text = "\n".join(summary_lines(run, records, 100))
+    assert ("skipped: HOST-3" in text) == bool(asked)
+    assert ("Not run: HOST-3, which needs --nested." in text) == (not asked)
+    assert ("not run: HOST-3 (needs --nested)" in text) == (not asked)
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_the_environment_is_never_cut(width: int) -> None:
+    """Words stay whole, so that the guest's kernel can be read on any terminal."""
+    records = sample.results("good")
+    run = sample.run("good", records)
+    run = replace(run, host={**run.host, "kernel": "6.12.90+deb13.1-cloud-amd64"})
+    lines = summary_lines(run, records, width)
+    text = " ".join(line.strip() for line in lines)
+    assert "host 6.12.90+deb13.1-cloud-amd64 · guest 6.1.0-28-amd64" in text
+    assert max(map(len, lines)) <= width
+    assert any(line.endswith("guest 6.1.0-28-amd64") for line in lines)
 
 
 def test_each_failure_is_one_line_with_diagnosis_and_whole_path() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -57,7 +58,7 @@ def conclude(run: RunRecord, results: Sequence[TestRecord], full: Matrix | None 
     notes = [f"The run ended early because {stopped}."] if stopped else []
     if stray:
         notes.append(f"{_count(stray, 'test')} outside the claims failed.")
-    notes += _open_notes(tallies) + _needs_notes(full)
+    notes += _open_notes(tallies) + _needs_notes(run, full)
     return Verdict(standing, _sentence(standing, tallies, bool(results)), tuple(notes))
 
 
@@ -119,11 +120,26 @@ def _open_notes(tallies: list[_Tally]) -> list[str]:
     ]
 
 
-def _needs_notes(full: Matrix) -> list[str]:
-    """What was left out for want of something that a plain run does not have."""
+def left_out(run: RunRecord, row: Row) -> bool:
+    """Whether a claim was not run for want of something that a plain run does not have.
+
+    Its tests may be skipped then. Where the run was given the option, a skip has another reason.
+    """
+    option = option_of(row.claim)
+    asked = option and any(word.partition("=")[0] == option for word in run.command_line)
+    return row.whole.state in (State.NOT_RUN, State.SKIPPED) and bool(row.claim.needs) and not asked
+
+
+def option_of(claim: Claim) -> str:
+    """The option that gives a claim what it needs, as ``--nested``; empty where there is none."""
+    found = re.search(r"--[a-z][a-z-]*", claim.needs)
+    return found[0] if found else ""
+
+
+def _needs_notes(run: RunRecord, full: Matrix) -> list[str]:
     needs: dict[str, list[str]] = {}
     for row in full.rows:
-        if row.claim.needs and row.whole.state in (State.NOT_RUN, State.SKIPPED):
+        if left_out(run, row):
             needs.setdefault(row.claim.needs, []).append(row.claim.id)
     return [
         f"Not run: {_and(ids)}, which {'needs' if len(ids) == 1 else 'need'} {what}."

@@ -6,21 +6,28 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from textwrap import wrap
+from typing import TypedDict
 
 from virtproof.measure.measurement import Comparison
 from virtproof.measure.results import RunRecord, TestRecord
 from virtproof.measure.series import comparisons_of, is_claim
 from virtproof.measure.store import clean_line
 from virtproof.report.compared import compared_lines, of_sides, sides_in_words
-from virtproof.report.conclusion import Standing, conclude
+from virtproof.report.conclusion import Standing, conclude, left_out, option_of
 from virtproof.report.units import ratio
 from virtproof.report.verdicts import Matrix, Row, State, matrix
 
 _DASH = "\N{EN DASH}"
+_STAY = "\N{NO-BREAK SPACE}"
 _SIGNS = {State.PASSED: "✓", State.FAILED: "✗", State.ERROR: "✗"}
 _ASCII = str.maketrans(
     {"✓": "+", "✗": "x", _DASH: "-", "·": "|", "…": "~", "\N{NARROW NO-BREAK SPACE}": " "}
 )
+
+
+class _Indents(TypedDict):
+    initial_indent: str
+    subsequent_indent: str
 
 
 def summary_lines(
@@ -45,12 +52,12 @@ def summary_lines(
         _cut(line, width) for line in compared_lines(of_sides(results), sides_in_words(results))
     ]
     if lines:  # that was the question, and no claim
-        lines += ["", _cut(f"  {_environment(run, full)}", width)]
+        lines += ["", *_environment(run, full, width)]
     else:
         lines = [_cut(f"{sign} {verdict.sentence}", width)]
         lines += [_cut(f"  {note}", width) for note in verdict.notes]
-        lines += ["", _cut(f"  {_environment(run, full)}", width), ""]
-        lines += [_cut(f"  {line}", width) for line in _groups(full)]
+        lines += ["", *_environment(run, full, width), ""]
+        lines += [_cut(f"  {line}", width) for line in _groups(run, full)]
         lines += _ratios(results, width)
     failures = [r for r in results if r.outcome in ("failed", "error")]
     if failures:
@@ -61,25 +68,37 @@ def summary_lines(
     return lines
 
 
-def _environment(run: RunRecord, full: Matrix) -> str:
+def _environment(run: RunRecord, full: Matrix, width: int) -> list[str]:
+    """Whole, on as many lines as it takes: which kernel it was is what one looks for here."""
     kernels = ", ".join(dict.fromkeys(c.kernel for c in full.columns if c.kernel)) or "unknown"
     parts = (
         f"{run.accelerator['name']}",
         f"QEMU {run.versions.get('qemu') or 'unknown'}",
         f"libvirt {run.versions.get('libvirt') or 'unknown'}",
         f"host {run.host['kernel']}",
-        f"guest {kernels}",
     )
-    return clean_line(" · ".join(parts))
+    kept = [clean_line(part).replace(" ", _STAY) for part in parts]  # no break in a part
+    text = f"{_STAY}· ".join([*kept, f"guest{_STAY}{clean_line(kernels)}"])
+    indents = _indents(width)
+    lines = wrap(text, max(8, width), **indents, break_on_hyphens=False)
+    return [line.replace(_STAY, " ") for line in lines]
 
 
-def _groups(full: Matrix) -> list[str]:
+def _indents(width: int) -> _Indents:
+    """Of a paragraph; a narrow terminal has little room for them."""
+    begin, more = ("  ", "    ") if width >= 40 else ("", " ")
+    return {"initial_indent": begin, "subsequent_indent": more}
+
+
+def _groups(run: RunRecord, full: Matrix) -> list[str]:
     lines = []
     for name, members in groupby(full.rows, key=lambda row: row.claim.group):
         rows = list(members)
         held = sum(row.whole.state is State.PASSED for row in rows)
         sign = _SIGNS[State.FAILED] if _any_bad(rows) else "✓" if held == len(rows) else _DASH
-        lines.append(f"{sign} {name:<6}{f'{held}/{len(rows)}':>4}  {_exceptions(rows)}".rstrip())
+        lines.append(
+            f"{sign} {name:<6}{f'{held}/{len(rows)}':>4}  {_exceptions(run, rows)}".rstrip()
+        )
     return lines
 
 
@@ -87,15 +106,18 @@ def _any_bad(rows: list[Row]) -> bool:
     return any(row.whole.state in (State.FAILED, State.ERROR) for row in rows)
 
 
-def _exceptions(rows: list[Row]) -> str:
+def _exceptions(run: RunRecord, rows: list[Row]) -> str:
     """The claims of a group that did not hold, by state: ``failed: DISK-3 · not run: DISK-7``."""
     parts = []
+    missing = [row for row in rows if left_out(run, row)]
+    others = [row for row in rows if row not in missing]
     for state in (State.FAILED, State.ERROR, State.SKIPPED, State.NOT_RUN):
-        ids = [row.claim.id for row in rows if row.whole.state is state]
-        needs = {row.claim.needs for row in rows if row.whole.state is state and row.claim.needs}
-        why = f" (needs {'; '.join(sorted(needs))})" if needs and state is State.NOT_RUN else ""
+        ids = [row.claim.id for row in others if row.whole.state is state]
         if ids:
-            parts.append(f"{state}: {', '.join(ids)}{why}")
+            parts.append(f"{state}: {', '.join(ids)}")
+    for needs, there in groupby(missing, key=lambda row: option_of(row.claim) or row.claim.needs):
+        ids = [row.claim.id for row in there]
+        parts.append(f"{State.NOT_RUN}: {', '.join(ids)} (needs {needs})")
     return " · ".join(parts)
 
 
@@ -106,19 +128,12 @@ def _ratios(results: Sequence[TestRecord], width: int) -> list[str]:
     """
     images = {one.guest.image for one in results if one.guest and one.comparisons}
     lines: list[str] = []
-    begin, more = ("  ", "    ") if width >= 40 else ("", " ")
     for record in results:
         claims = [one for one in comparisons_of(record) if is_claim(one)]
         where = f"{record.guest.image}, " if record.guest and len(images) > 1 else ""
         for sides, group in groupby(claims, key=lambda one: f"{one.b} / {one.a}"):
             text = clean_line(f"{where}{sides}: {', '.join(_ratio(one) for one in group)}")
-            lines += wrap(
-                text,
-                max(8, width),
-                initial_indent=begin,
-                subsequent_indent=more,
-                break_on_hyphens=False,
-            )
+            lines += wrap(text, max(8, width), **_indents(width), break_on_hyphens=False)
     return ["", *lines] if lines else []
 
 
