@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_catalog_has_what_the_suites_name() -> None:
-    entries = catalog.load()
+    entries = catalog.builds()
     assert {"debian-12", "debian-12-virtio", "debian-12-dracut", "ubuntu-24.04"} <= entries.keys()
     assert list(entries) == sorted(entries)
     assert entries["debian-12-virtio"].packages == entries["debian-12"].packages
@@ -49,7 +49,7 @@ def test_the_catalog_has_what_the_suites_name() -> None:
 
 @pytest.mark.parametrize("name", ["debian-12", "debian-12-dracut", "ubuntu-24.04"])
 def test_an_image_installed_on_ide_has_no_virtio_driver(name: str) -> None:
-    entry = catalog.load()[name]
+    entry = catalog.builds()[name]
     assert entry.installed_on == "ide"
     assert "ata_piix" in entry.drivers
     assert not [driver for driver in entry.drivers if "virtio" in driver]
@@ -61,14 +61,14 @@ def test_the_recipes_lie_beside_the_entries() -> None:
 
 
 def test_a_good_entry_reads(folder: Path) -> None:
-    entry = catalog.load(folder)["good"]
+    entry = catalog.builds(folder)["good"]
     assert entry.size_mib == 2048
     assert entry.all_packages == ("linux-image-amd64", "dracut")
 
 
 def test_like_takes_over_what_is_not_said(folder: Path) -> None:
     (folder / "other.toml").write_text('like = "good"\ntitle = "B"\n[disk]\nsize_mib = 4096\n')
-    entry = catalog.load(folder)["other"]
+    entry = catalog.builds(folder)["other"]
     assert (entry.title, entry.size_mib, entry.suite) == ("B", 4096, "bookworm")
 
 

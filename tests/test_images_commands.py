@@ -33,7 +33,7 @@ def put(images: ImageStore, name: str, rootfs: str = "shared") -> None:
         (scratch / "rootfs.tar").write_bytes(b"t")
         return {}
 
-    images.cache.make("prepared", images.prepared_key(catalog.load()[name]), disk)
+    images.cache.make("prepared", images.prepared_key(catalog.builds()[name]), disk)
     if not (images.cache.root / "rootfs" / rootfs).exists():
         images.cache.make("rootfs", rootfs, tar)
 

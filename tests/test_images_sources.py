@@ -9,6 +9,7 @@ import pytest
 
 from virtproof.errors import ImageError, UsageError
 from virtproof.images import catalog, sources
+from virtproof.images.entry import BuildEntry
 from virtproof.images.sources import Source
 
 DATA = Path(__file__).parent / "data" / "images"
@@ -31,8 +32,8 @@ def machine(folder: Path, name: str, distribution: str = "debian") -> tuple[Path
     return apt, release
 
 
-def entry(suite: str = "bookworm", name: str = "debian-12") -> catalog.Entry:
-    return replace(catalog.load()[name], suite=suite)
+def entry(suite: str = "bookworm", name: str = "debian-12") -> BuildEntry:
+    return replace(catalog.builds()[name], suite=suite)
 
 
 def test_deb822_gives_each_suite_of_each_archive() -> None:
@@ -87,7 +88,7 @@ def test_third_parties_are_no_source_of_an_image(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["machine.sources", "machine.list"])
 def test_another_distribution_is_said_with_the_way_out(tmp_path: Path, name: str) -> None:
-    ubuntu = catalog.load()["ubuntu-24.04"]
+    ubuntu = catalog.builds()["ubuntu-24.04"]
     with pytest.raises(ImageError) as caught:
         sources.for_entry(ubuntu, *machine(tmp_path, name))
     assert "serve no ubuntu noble" in str(caught.value)

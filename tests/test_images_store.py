@@ -34,7 +34,7 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageStore:
 
 def put(images: ImageStore, name: str, **facts: Any) -> Path:
     """A prepared image of the catalog as if it had been built: an empty disk with a line in it."""
-    key = images.prepared_key(catalog.load()[name])
+    key = images.prepared_key(catalog.builds()[name])
 
     def maker(scratch: Path) -> dict[str, Any]:
         disk = scratch / "disk.qcow2"
@@ -107,14 +107,14 @@ def test_an_unknown_name_gets_the_nearest(images: ImageStore) -> None:
 def test_what_makes_another_image_makes_another_address(
     images: ImageStore, change: dict[str, Any]
 ) -> None:
-    entry = catalog.load()["debian-12"]
+    entry = catalog.builds()["debian-12"]
     assert images.prepared_key(replace(entry, **change)) != images.prepared_key(entry)
 
 
 def test_title_and_mirror_make_no_other_image(
     images: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = catalog.load()["debian-12"]
+    entry = catalog.builds()["debian-12"]
     before = images.prepared_key(entry)
     other = tmp_path / "other.list"
     other.write_text(MIRROR.replace("mirror", "another"))
@@ -126,7 +126,7 @@ def test_title_and_mirror_make_no_other_image(
 
 def test_another_key_makes_another_image(images: ImageStore) -> None:
     """Guests of the old one would let nobody in."""
-    entry = catalog.load()["debian-12"]
+    entry = catalog.builds()["debian-12"]
     before = images.prepared_key(entry)
     public = images.cache.root / "ssh" / "id_ed25519.pub"
     public.write_text("ssh-ed25519 AAAA other\n")
@@ -134,7 +134,7 @@ def test_another_key_makes_another_image(images: ImageStore) -> None:
 
 
 def test_ide_and_virtio_images_share_their_root_filesystem(images: ImageStore) -> None:
-    entries = catalog.load()
+    entries = catalog.builds()
     ide, virtio, dracut = (
         images.rootfs_key(entries[name])
         for name in ("debian-12", "debian-12-virtio", "debian-12-dracut")

@@ -112,7 +112,7 @@ def test_the_cache_that_is_handed_over_has_the_image(
     own.write_text("deb http://user:word@mirror.example/debian bookworm main\n")
     monkeypatch.setenv(sources.ENVIRONMENT, str(own))
     outer = ImageStore(tmp_path / "outer", Accel.TCG)
-    entry = catalog.load()["debian-12"]
+    entry = catalog.builds()["debian-12"]
 
     def maker(name: str):  # a function, typed within
         def make(scratch: Path) -> dict[str, str]:
@@ -167,7 +167,7 @@ def test_what_is_packed_is_the_plugin_with_its_entry_point(tmp_path: Path) -> No
 
 
 def test_the_image_has_the_libraries_that_are_not_carried() -> None:
-    packages = catalog.load()["debian-12-nested"].packages
+    packages = catalog.builds()["debian-12-nested"].packages
     wanted = {"jsonschema", "libvirt", "lxml", "paramiko", "pycdlib", "packaging", "pygments"}
     assert {f"python3-{name}" for name in wanted} <= set(packages)
 

@@ -160,7 +160,7 @@ def _images(cache: Path | None) -> Iterator[Check]:
         return
     from virtproof.images import catalog
 
-    for name, entry in catalog.load().items():
+    for name, entry in catalog.builds().items():
         try:
             keys = {path.name for path in store.cache.items("prepared")}
             built = store.prepared_key(entry) in keys

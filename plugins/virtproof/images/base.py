@@ -12,8 +12,9 @@ from typing import Any
 from virtproof import host
 from virtproof.errors import ImageError
 from virtproof.images import namespace
-from virtproof.images.catalog import Entry, catalog_dir
+from virtproof.images.catalog import catalog_dir
 from virtproof.images.child import need, spawned
+from virtproof.images.entry import BuildEntry
 from virtproof.images.sources import Source
 
 RECIPE_DEADLINE_S = 1800
@@ -37,7 +38,7 @@ def apt_options() -> list[str]:
 
 
 def build(
-    entry: Entry,
+    entry: BuildEntry,
     sources: list[Source],
     scratch: Path,
     progress: Callable[[str], None],
@@ -74,7 +75,7 @@ def build(
 
 
 def _run_recipe(
-    entry: Entry, environment: dict[str, str], log: Path, progress: Callable[[str], None]
+    entry: BuildEntry, environment: dict[str, str], log: Path, progress: Callable[[str], None]
 ) -> None:
     script = ["timeout", str(RECIPE_DEADLINE_S), "sh", str(recipes() / "base.sh")]
     argv = namespace.as_root(script)

@@ -2,73 +2,27 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import importlib.resources
 import re
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from virtproof.errors import ImageError, UsageError
+from virtproof.images.entry import (
+    BUILD,
+    DOWNLOAD,
+    KINDS,
+    BuildEntry,
+    DownloadEntry,
+    Entry,
+    Key,
+    contradiction,
+)
 
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
-WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-KINDS = ("build",)
-TOOLS = ("initramfs-tools", "dracut")
-BUSES = ("ide", "virtio")
-LATER = ("dep", "list", "most")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An image that can be made. ``drivers``: what its first initramfs holds to find the root.
-
-    ``modules_later``: initramfs-tools' MODULES after the build. ``space_mib``: free space that the
-    build needs in the cache. ``size_mib``: size of the disk that the guest sees.
-    """
-
-    name: str
-    title: str
-    distribution: str
-    suite: str
-    architecture: str
-    components: tuple[str, ...]
-    packages: tuple[str, ...]
-    tool: str
-    drivers: tuple[str, ...]
-    modules_later: str
-    installed_on: str
-    update_kernel: str
-    size_mib: int
-    space_mib: int
-    verified: bool
-    kind: str = "build"
-
-    @property
-    def all_packages(self) -> tuple[str, ...]:
-        """What is installed: the list of the entry and its initramfs tool."""
-        return (*self.packages, self.tool)
-
-
-# Key of the file -> (field, type of the value, what it must be).
-_KEYS: dict[str, tuple[str, type[Any], Any]] = {
-    "title": ("title", str, None),
-    "kind": ("kind", str, KINDS),
-    "distribution": ("distribution", str, WORD),
-    "suite": ("suite", str, WORD),
-    "architecture": ("architecture", str, ("amd64",)),
-    "components": ("components", list, WORD),
-    "installed_on": ("installed_on", str, BUSES),
-    "verified": ("verified", bool, None),
-    "rootfs.packages": ("packages", list, WORD),
-    "initramfs.tool": ("tool", str, TOOLS),
-    "initramfs.drivers": ("drivers", list, WORD),
-    "initramfs.modules_later": ("modules_later", str, LATER),
-    "update.kernel": ("update_kernel", str, WORD),
-    "disk.size_mib": ("size_mib", int, range(512, 1 << 20)),
-    "needs.space_mib": ("space_mib", int, range(1, 1 << 20)),
-}
 
 
 def catalog_dir() -> Path:
@@ -92,6 +46,12 @@ def load(directory: Path | None = None) -> dict[str, Entry]:
     return {path.stem: _entry(path, tables) for path in files}
 
 
+def builds(directory: Path | None = None) -> dict[str, BuildEntry]:
+    """Those of the catalog that are built here."""
+    found = load(directory).items()
+    return {name: entry for name, entry in found if isinstance(entry, BuildEntry)}
+
+
 def find(catalog: dict[str, Entry], name: str) -> Entry:
     """The entry of that name; a UsageError with the nearest names where there is none."""
     if name in catalog:
@@ -99,6 +59,14 @@ def find(catalog: dict[str, Entry], name: str) -> Entry:
     near = difflib.get_close_matches(name, catalog, n=3)
     known = f"did you mean {' or '.join(near)}?" if near else f"one of: {', '.join(catalog)}"
     raise UsageError(f"no image is called {name!r}", hint=f"{known}; a file needs a / in its name")
+
+
+def find_build(catalog: dict[str, Entry], name: str) -> BuildEntry:
+    """As ``find``; a UsageError too where the image is not built but downloaded."""
+    entry = find(catalog, name)
+    if isinstance(entry, DownloadEntry):
+        raise UsageError(f"{name} is downloaded whole; this takes an image that is built here")
+    return entry
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -116,11 +84,6 @@ def _read(path: Path) -> dict[str, Any]:
             flat.update({f"{key}.{inner}": found for inner, found in value.items()})
         else:
             flat[key] = value
-    for key in flat:
-        if key not in _KEYS and key != "like":
-            near = difflib.get_close_matches(key, [*_KEYS, "like"], n=1)
-            hint = f"did you mean {near[0]}?" if near else ""
-            raise ImageError(f"{path}: unknown key {key}", hint=hint)
     return flat
 
 
@@ -136,18 +99,48 @@ def _entry(path: Path, tables: dict[str, dict[str, Any]]) -> Entry:
             )
         values = {**tables[other], **own}
     values.pop("like", None)
+    kind = values.get("kind", "build")
+    if kind not in KINDS:
+        raise ImageError(f"{path}: kind is {kind!r}", hint=f"one of: {', '.join(KINDS)}")
+    _check_known(path, kind, own)
+    if kind == "download":
+        fields = _fields(path, DOWNLOAD, values)
+        if fault := contradiction(values):
+            raise ImageError(f"{path}: {fault}")
+        return DownloadEntry(**fields)
+    return BuildEntry(**_fields(path, BUILD, values))
+
+
+def _check_known(path: Path, kind: str, own: dict[str, Any]) -> None:
+    known = [*KINDS[kind], "like"]
+    for key in own:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else ""
+            raise ImageError(f"{path}: unknown key {key}", hint=hint)
+
+
+def _fields(path: Path, keys: dict[str, Key], values: dict[str, Any]) -> dict[str, Any]:
     fields: dict[str, Any] = {"name": path.stem}
-    for key, (field, kind, wanted) in _KEYS.items():
-        if key not in values:
-            if field == "kind":
-                continue
+    for key, wanted in keys.items():
+        if key in values:
+            fields[wanted.field] = _checked(path, key, values[key], wanted)
+        elif wanted.default is ...:
             raise ImageError(f"{path}: missing key {key}")
-        fields[field] = _checked(path, key, values[key], kind, wanted)
-    return Entry(**fields)
+        else:
+            fields[wanted.field] = wanted.default
+    return fields
 
 
-def _checked(path: Path, key: str, value: Any, kind: type[Any], wanted: Any) -> Any:
-    names = {str: "a string", bool: "true or false", int: "a number", list: "a list of strings"}
+def _checked(path: Path, key: str, value: Any, expected: Key) -> Any:
+    kind, wanted = expected.type, expected.wanted
+    names = {
+        str: "a string",
+        bool: "true or false",
+        int: "a number",
+        list: "a list of strings",
+        datetime.date: "a date (2030-06-30)",
+    }
     # bool is an int to Python, but not to the reader of the file.
     if type(value) is not kind or (kind is list and not all(type(v) is str for v in value)):
         raise ImageError(f"{path}: {key} is {value!r}, not {names[kind]}")

@@ -81,7 +81,7 @@ def rows(store: ImageStore) -> list[Row]:
     built: dict[str, Path] = {path.name: path for path in store.cache.items("prepared")}
     default = default_image()
     found = []
-    for entry in catalog.load().values():
+    for entry in catalog.builds().values():
         try:
             path = built.pop(store.prepared_key(entry), None)
             state = "-" if path is None else "built"

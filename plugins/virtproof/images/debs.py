@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from virtproof.errors import ImageError
-from virtproof.images.catalog import Entry
 from virtproof.images.child import need, output
+from virtproof.images.entry import BuildEntry
 from virtproof.images.sources import Source
 
 DIRECTORIES = (
@@ -20,7 +20,7 @@ DIRECTORIES = (
 )
 
 
-def download(entry: Entry, archives: list[Source], scratch: Path) -> dict[str, Any]:
+def download(entry: BuildEntry, archives: list[Source], scratch: Path) -> dict[str, Any]:
     """Put the .deb of the kernel that ``entry.update_kernel`` stands for into ``scratch``."""
     need("apt-get", "apt-cache")
     apt = scratch / "apt"
@@ -56,7 +56,7 @@ def extract_kernel(packages: Path, scratch: Path) -> dict[str, Any]:
     return {"kernel": kernels[0].name.removeprefix("vmlinuz-")}
 
 
-def _private_apt(apt: Path, entry: Entry, archives: list[Source]) -> list[str]:
+def _private_apt(apt: Path, entry: BuildEntry, archives: list[Source]) -> list[str]:
     """An apt that knows only these archives and writes only below ``apt``."""
     for name in DIRECTORIES:
         (apt / name).mkdir(parents=True)
@@ -82,7 +82,7 @@ def _private_apt(apt: Path, entry: Entry, archives: list[Source]) -> list[str]:
     return ["-qq", *options]
 
 
-def _kernel_package(entry: Entry, options: list[str]) -> str:
+def _kernel_package(entry: BuildEntry, options: list[str]) -> str:
     """The package with the kernel itself: what the flavour's meta package depends on."""
     argv = ["apt-cache", *options[1:], "depends", "--important", entry.update_kernel]
     said = output(argv, f"{entry.name}: {entry.update_kernel}")

@@ -23,7 +23,7 @@ def hand_over(store: ImageStore, name: str, to: Path, *, with_image: bool = True
     prepared image of that catalog name, which is built where it is missing. The sources name the
     suites that the image was made of, on which its address depends, and no mirror.
     """
-    entry = catalog.find(catalog.load(), name)
+    entry = catalog.find_build(catalog.load(), name)
     files = [store.fetch_probe_kernel()]
     if with_image:
         files.append(store.prepared(name).path)

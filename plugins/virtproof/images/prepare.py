@@ -9,8 +9,8 @@ from typing import Any
 from virtproof.errors import ImageError
 from virtproof.images import base, firstboot, namespace, seed
 from virtproof.images.cache import Cache, Item
-from virtproof.images.catalog import Entry
 from virtproof.images.child import output
+from virtproof.images.entry import BuildEntry
 from virtproof.images.foreign import Checked
 from virtproof.images.sources import Source
 from virtproof.spec import Accel
@@ -32,7 +32,7 @@ class Maker:
 
     def of_entry(
         self,
-        entry: Entry,
+        entry: BuildEntry,
         sources: list[Source],
         rootfs: Item | None,
         rootfs_key: str,
@@ -64,7 +64,7 @@ class Maker:
         facts = self._first_boot(step, path.name, disk, "qcow2", "virtio", own=False)
         return {**facts, "name": path.name}
 
-    def _keep_rootfs(self, entry: Entry, scratch: Path, key: str) -> None:
+    def _keep_rootfs(self, entry: BuildEntry, scratch: Path, key: str) -> None:
         def keep(kept: Path) -> dict[str, Any]:
             for name in ROOTFS:
                 (scratch / name).rename(kept / name)

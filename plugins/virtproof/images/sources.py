@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from virtproof.errors import ImageError, UsageError
-from virtproof.images.catalog import Entry
+from virtproof.images.entry import BuildEntry
 
 ENVIRONMENT = "VIRTPROOF_APT_SOURCES"
 APT = Path("/etc/apt")
@@ -64,7 +64,7 @@ def parse(path: Path) -> list[Source]:
     return list(_one_line(text)) if path.suffix == ".list" else []
 
 
-def for_entry(entry: Entry, apt: Path = APT, os_release: Path = OS_RELEASE) -> list[Source]:
+def for_entry(entry: BuildEntry, apt: Path = APT, os_release: Path = OS_RELEASE) -> list[Source]:
     """The archives that an image is built of: its suite with updates and security fixes.
 
     From the file that VIRTPROOF_APT_SOURCES names, as it stands; else from the machine's own
@@ -85,7 +85,7 @@ def for_entry(entry: Entry, apt: Path = APT, os_release: Path = OS_RELEASE) -> l
     return chosen
 
 
-def serves(entry: Entry, apt: Path = APT, os_release: Path = OS_RELEASE) -> bool:
+def serves(entry: BuildEntry, apt: Path = APT, os_release: Path = OS_RELEASE) -> bool:
     """Whether the machine's sources name this very suite: then it is the natural default."""
     if os.environ.get(ENVIRONMENT):
         return any(s.suite == entry.suite for s in parse(Path(os.environ[ENVIRONMENT])))
@@ -93,7 +93,7 @@ def serves(entry: Entry, apt: Path = APT, os_release: Path = OS_RELEASE) -> bool
     return any(s.suite == entry.suite for s in own)
 
 
-def _named(path: Path, entry: Entry) -> list[Source]:
+def _named(path: Path, entry: BuildEntry) -> list[Source]:
     if path.suffix not in (".list", ".sources"):
         raise UsageError(f"apt sources {path}: not a .list or .sources file")
     found = parse(path)
@@ -126,7 +126,7 @@ def _moved(suite: str, to: str) -> str:
     return to + suite[len(_release(suite)) :]
 
 
-def _wanted(found: list[Source], entry: Entry) -> list[Source]:
+def _wanted(found: list[Source], entry: BuildEntry) -> list[Source]:
     """Each archive once, with the entry's components; none without the suite itself."""
     chosen: dict[tuple[str, str], Source] = {}
     for source in found:

@@ -11,8 +11,8 @@ from typing import Any
 
 from virtproof.images import base, catalog, debs, foreign, seed, sources
 from virtproof.images.cache import Cache, Item, default_cache, sha256
-from virtproof.images.catalog import Entry
 from virtproof.images.child import need, output
+from virtproof.images.entry import BuildEntry
 from virtproof.images.keys import key_pair
 from virtproof.images.prepare import DISK, FIRST_BOOT, Maker
 from virtproof.spec import Accel
@@ -52,7 +52,7 @@ def _quiet(_line: str) -> None:
 
 def default_image() -> str:
     """The catalog's default here: the first verified entry that this machine's apt sources serve."""
-    entries = catalog.load()
+    entries = catalog.builds()
     for entry in entries.values():
         if entry.verified and sources.serves(entry):
             return entry.name
@@ -75,7 +75,7 @@ class ImageStore:
         """
         if foreign.is_file_name(name):
             return self._of_file(Path(name))
-        entry = catalog.find(catalog.load(), name)
+        entry = catalog.find_build(catalog.load(), name)
         key = self.prepared_key(entry)
         with self.cache.locked(f"prepared-{key}", name):
             item = self.cache.get("prepared", key) or self._build(entry, key)
@@ -88,7 +88,7 @@ class ImageStore:
 
     def packages(self, name: str) -> Path:
         """A directory with the packages (.deb) of a second kernel for that catalog image."""
-        entry = catalog.find(catalog.load(), name)
+        entry = catalog.find_build(catalog.load(), name)
         key = _digest([entry.suite, entry.architecture, entry.update_kernel])
         with self.cache.locked(f"packages-{key}", f"{name}: second kernel"):
             item = self.cache.get("packages", key) or self._download(entry, key)
@@ -116,7 +116,7 @@ class ImageStore:
             )
         return item.path / "vmlinuz"
 
-    def prepared_key(self, entry: Entry) -> str:
+    def prepared_key(self, entry: BuildEntry) -> str:
         """Address of the entry's prepared image: all that it is made of, without the mirror's name.
 
         Not in it: the versions of the packages, which are known only after the build. An image is
@@ -126,13 +126,13 @@ class ImageStore:
         parts += [str(entry.size_mib), entry.installed_on, *_texts(*DISK_RECIPES)]
         return _digest([*parts, self._seed(built=True)])
 
-    def rootfs_key(self, entry: Entry) -> str:
+    def rootfs_key(self, entry: BuildEntry) -> str:
         """Address of the entry's root filesystem: packages, suites, and the recipe."""
         suites = sorted({source.suite for source in sources.for_entry(entry)})
         parts = [entry.distribution, entry.suite, entry.architecture, entry.components, suites]
         return _digest([*parts, sorted(entry.all_packages), *_texts("rootfs.sh")])
 
-    def _build(self, entry: Entry, key: str) -> Item:
+    def _build(self, entry: BuildEntry, key: str) -> Item:
         need("qemu-system-x86_64", "qemu-img")
         self.cache.check_space(f"building {entry.name}", entry.space_mib)
         archives, rootfs_key = sources.for_entry(entry), self.rootfs_key(entry)
@@ -169,7 +169,7 @@ class ImageStore:
             self._digests[seen] = sha256(path)
         return self._digests[seen]
 
-    def _download(self, entry: Entry, key: str) -> Item:
+    def _download(self, entry: BuildEntry, key: str) -> Item:
         self.progress(f"{entry.name}: downloading a second kernel ({entry.update_kernel})")
         archives = sources.for_entry(entry)
         return self.cache.make(
