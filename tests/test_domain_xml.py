@@ -23,6 +23,7 @@ from virtproof.guest.domain_xml import (
     interface,
     text,
 )
+from virtproof.guest.qemu_xml import QEMU, Ring, with_ring
 from virtproof.lab import PrivateLab
 from virtproof.spec import (
     Accel,
@@ -34,7 +35,9 @@ from virtproof.spec import (
     IoMode,
     Machine,
     NicModel,
+    VirtioMode,
 )
+from virtproof.transition.switching import switch_nic
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 RNG = Path("/usr/share/libvirt/schemas/domain.rng")
@@ -77,6 +80,42 @@ SPECS = {
             DataDisk(DiskBus.VIRTIO, "blk2", readonly=True),
         ),
     ),
+    "usb-e1000e": GuestSpec("debian-12", disk=DiskBus.USB, nic=NicModel.E1000E),
+    "nvme-vmxnet3": GuestSpec(
+        "debian-12",
+        disk=DiskBus.NVME,
+        nic=NicModel.VMXNET3,
+        data_disks=(
+            DataDisk(DiskBus.NVME, "nvme1", cache=CacheMode.NONE),
+            DataDisk(DiskBus.USB, "usb1"),
+        ),
+    ),
+    "legacy-virtio-virtio": GuestSpec(
+        "debian-12",
+        disk=DiskBus.VIRTIO,
+        nic=NicModel.VIRTIO,
+        virtio=VirtioMode.LEGACY,
+        data_disks=(DataDisk(DiskBus.VIRTIO_SCSI, "vscsi1"), DataDisk(DiskBus.IDE, "ide1")),
+    ),
+    "transitional-q35": GuestSpec(
+        "debian-12",
+        machine=Machine.Q35,
+        disk=DiskBus.VIRTIO_SCSI,
+        nic=NicModel.VIRTIO,
+        virtio=VirtioMode.TRANSITIONAL,
+        data_disks=(DataDisk(DiskBus.VIRTIO, "blk1"),),
+    ),
+    "modern-packed": GuestSpec(
+        "debian-12",
+        disk=DiskBus.VIRTIO,
+        nic=NicModel.VIRTIO,
+        virtio=VirtioMode.MODERN,
+        packed=True,
+        queues=2,
+        nic_queues=2,
+        cpus=2,
+        data_disks=(DataDisk(DiskBus.VIRTIO_SCSI, "vscsi1", queues=2),),
+    ),
     "tuned": GuestSpec(
         "debian-12",
         cpus=2,
@@ -108,9 +147,19 @@ def canonical(xml: str) -> str:
 
 
 def all_specs() -> list[GuestSpec]:
-    """Every bus with every NIC, accelerator and machine that can be."""
+    """Every bus with every NIC, accelerator, machine and kind of virtio that can be."""
     return [
-        GuestSpec("debian-12", accel, machine, firmware, bus, nic, nested=nested)
+        GuestSpec(
+            "debian-12",
+            accel,
+            machine,
+            firmware,
+            bus,
+            nic,
+            nested=nested,
+            virtio=mode,
+            packed=packed,
+        )
         for nested in (False, True)
         for accel in Accel
         for machine, firmware in (
@@ -121,6 +170,10 @@ def all_specs() -> list[GuestSpec]:
         for bus in DiskBus
         for nic in (None, *NicModel)
         if (machine, bus) != (Machine.Q35, DiskBus.IDE)
+        for mode in (None, *VirtioMode)
+        for packed in (False, True)
+        if bus.is_virtio or nic is NicModel.VIRTIO or not (mode or packed)
+        if not (packed and mode is VirtioMode.LEGACY)
     ]
 
 
@@ -195,14 +248,19 @@ def test_libvirtd_defines_it_and_keeps_bus_model_and_serial(
     domain = connection.define(domain_xml(spec, resources(spec, f"virtproof-{name}")))
     try:
         kept = etree.fromstring(domain.xml(inactive=True))
-        wanted = [spec.disk, *(data.bus for data in spec.data_disks)]
+        wanted = spec.buses
         serials = ["root", *(data.serial for data in spec.data_disks)]
         assert {
             one(disk, "serial").text: one(disk, "target").get("bus")
             for disk in kept.iterfind("devices/disk")
-        } == {serial: bus.libvirt_bus for serial, bus in zip(serials, wanted, strict=True)}
-        models = [model.get("type") for model in kept.iterfind("devices/interface/model")]
-        assert models == ([spec.nic.value] if spec.nic else [])
+        } == {
+            serial: bus.libvirt_bus
+            for serial, bus in zip(serials, wanted, strict=True)
+            if bus is not DiskBus.NVME
+        }
+        models = [model.get("type", "") for model in kept.iterfind("devices/interface/model")]
+        plain = [model.removesuffix(spec.virtio.suffix if spec.virtio else "") for model in models]
+        assert plain == ([spec.nic.value] if spec.nic else [])
         assert metadata(kept) == spec.id
         assert virtio_devices(kept) == sum(bus.is_virtio for bus in wanted) + (
             spec.nic is NicModel.VIRTIO
@@ -219,7 +277,8 @@ def virtio_devices(domain: etree._Element) -> int:
     """Disks and NICs on virtio, and whatever else libvirt put on virtio by itself."""
     scsi = {
         controller.get("index")
-        for controller in domain.iterfind("devices/controller[@model='virtio-scsi']")
+        for controller in domain.iterfind("devices/controller[@type='scsi']")
+        if controller.get("model", "").startswith("virtio-")
     }
     behind = [
         address
@@ -229,7 +288,11 @@ def virtio_devices(domain: etree._Element) -> int:
     ]
     plain = [
         *domain.iterfind("devices/disk/target[@bus='virtio']"),
-        *domain.iterfind("devices/interface/model[@type='virtio']"),
+        *(
+            model
+            for model in domain.iterfind("devices/interface/model")
+            if model.get("type", "").startswith("virtio")
+        ),
         *domain.iterfind("devices/controller[@type='virtio-serial']"),
         *domain.iterfind("devices/memballoon[@model='virtio']"),
         *domain.iterfind("devices/rng"),
@@ -257,9 +320,10 @@ def started(lab: PrivateLab, connection: Connection, name: str) -> str:
     """QEMU's command line of a domain that stood for a moment, its CPUs stopped."""
     spec = SPECS[name].but(memory_mib=128)
     root = lab.storage.blank(f"root-{name}", 1)
+    data = tuple(lab.storage.blank(f"{disk.serial}-{name}", 1) for disk in spec.data_disks)
     unique = f"virtproof-run-{name}"
-    made = Resources(unique, UUID, MAC, lab.network, root)
-    xml = domain_xml(spec, made).replace('type="qcow2"', 'type="raw"')
+    made = Resources(unique, UUID, MAC, lab.network, root, data)
+    xml = domain_xml(spec, made).replace('type="qcow2"', 'type="raw"').replace("qcow2", "raw")
     domain = connection.define(xml)
     try:
         domain.start()
@@ -268,7 +332,8 @@ def started(lab: PrivateLab, connection: Connection, name: str) -> str:
     finally:
         domain.destroy()
         domain.undefine()
-        lab.storage.remove(root)
+        for path in (root, *data):
+            lab.storage.remove(path)
     assert "-device" in log
     return "\n".join(line for line in log.splitlines() if line.startswith("-"))
 
@@ -301,6 +366,54 @@ def test_qemu_is_started_with_virtualisation_for_a_nested_guest_alone(
     assert "svm=off" not in nested
     assert "cx16=off" in nested
     assert "svm=off" in plain
+
+
+MODES = [
+    Ring(mode, packed)
+    for mode in (None, *VirtioMode)
+    for packed in (False, True)
+    if not (packed and mode is VirtioMode.LEGACY)
+]
+
+
+@pytest.mark.parametrize("ring", MODES, ids=str)
+@pytest.mark.parametrize("name", ["legacy-virtio-virtio", "modern-packed", "all-buses"])
+def test_a_domains_virtio_devices_change_their_mode_and_nothing_else_does(
+    name: str, ring: Ring
+) -> None:
+    spec = SPECS[name].but(virtio=ring.virtio, packed=ring.packed)
+    made = etree.fromstring(domain_xml(SPECS[name], resources(SPECS[name])))
+    changed = etree.fromstring(with_ring(etree.tostring(made, encoding="unicode"), ring))
+    wanted = etree.fromstring(domain_xml(spec, resources(spec)))
+    for root in (changed, wanted):
+        one(root, "metadata").clear()
+        for element in root.iter("disk", "interface", "controller"):
+            element[:] = sorted(element, key=lambda child: str(child.tag))
+        for driver in list(root.iter("driver")):
+            if not driver.attrib:
+                driver.getparent().remove(driver)  # type: ignore[union-attr]  # it is below a device
+    assert canonical(etree.tostring(changed, encoding="unicode")) == canonical(
+        etree.tostring(wanted, encoding="unicode")
+    )
+
+
+def test_a_nic_that_leaves_virtio_leaves_nothing_of_its_mode() -> None:
+    """Or QEMU would refuse an RTL8139 for a property that only virtio's devices have."""
+    xml = domain_xml(SPECS["legacy-virtio-virtio"], resources(SPECS["legacy-virtio-virtio"]))
+    left = with_ring(switch_nic(xml, MAC, NicModel.RTL8139), Ring(VirtioMode.LEGACY))
+    aliases = [d.get("alias") for d in etree.fromstring(left).iter(f"{{{QEMU}}}device")]
+    assert aliases == ["ua-legacy-root", "ua-legacy-scsi0"]
+
+
+def test_qemu_is_given_what_libvirt_has_no_name_for(
+    living: tuple[PrivateLab, Connection],
+) -> None:
+    """QEMU itself is asked: it starts with each of them, and its command line says so."""
+    legacy = started(*living, "legacy-virtio-virtio")
+    assert legacy.count('"disable-modern":true') == 3
+    assert '"driver":"nvme"' in started(*living, "nvme-vmxnet3").replace(" ", "")
+    assert "virtio-scsi-pci-transitional" in started(*living, "transitional-q35")
+    assert started(*living, "modern-packed").count('"packed":true') == 3
 
 
 # --- single devices -------------------------------------------------------------------------

@@ -22,12 +22,15 @@ PACKAGE = ROOT / "plugins" / "virtproof"
 # For the modules of a pattern: the modules of the house that they may import. The first that fits.
 MAY_IMPORT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("errors", ()),
-    ("spec", ("errors",)),
+    ("axes", ("errors",)),
+    ("spec", ("errors", "axes")),
     ("sides", ("errors", "spec", "measure.measurement")),
     ("measure.results", ("errors",)),
     ("measure.measurement", ("errors",)),
     ("guest.shell", ("errors",)),
-    ("guest.domain_xml", ("errors", "spec")),
+    ("guest.qemu_xml", ("spec",)),
+    ("guest.device_xml", ("spec", "guest.qemu_xml")),
+    ("guest.domain_xml", ("errors", "spec", "guest.qemu_xml", "guest.device_xml")),
     ("probe.*", ("errors", "spec", "deadline", "guest.shell", "probe.*")),
     ("workload.*", ("errors", "spec", "guest.shell", "measure.*", "workload.*")),
     ("transition.*", ("errors", "spec", "guest.shell", "probe.*", "transition.*")),
@@ -44,6 +47,7 @@ MAY_IMPORT: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 STANDARD_LIBRARY_ONLY = (
     "errors",
+    "axes",
     "spec",
     "measure.results",
     "measure.measurement",

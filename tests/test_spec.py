@@ -23,6 +23,7 @@ from virtproof.spec import (
     IoMode,
     Machine,
     NicModel,
+    VirtioMode,
 )
 
 
@@ -60,6 +61,22 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "a NIC of model e1000 cannot have 2 queues (more than one is for virtio)",
     ),
     (
+        {"disk": DiskBus.SATA, "queues": 2},
+        "a root disk on sata cannot have 2 queues (they are for virtio and virtio-scsi)",
+    ),
+    (
+        {"virtio": VirtioMode.MODERN},
+        "a virtio mode on a guest without a virtio device (put disk or NIC on virtio)",
+    ),
+    (
+        {"packed": True},
+        "a packed ring on a guest without a virtio device (put disk or NIC on virtio)",
+    ),
+    (
+        {"nic": NicModel.VIRTIO, "packed": True, "virtio": VirtioMode.LEGACY},
+        "legacy virtio has no packed rings (virtio transitional or modern)",
+    ),
+    (
         {"nic": None, "nic_queues": 2},
         "a NIC of model None cannot have 2 queues (more than one is for virtio)",
     ),
@@ -74,6 +91,10 @@ ALLOWED: list[dict[str, Any]] = [
     {"nic": None},
     {"data_disks": (DataDisk(DiskBus.VIRTIO, "one"), DataDisk(DiskBus.SATA, "two"))},
     {"nic": NicModel.VIRTIO, "nic_queues": 4},
+    {"nic": NicModel.VIRTIO, "packed": True, "virtio": VirtioMode.TRANSITIONAL},
+    {"data_disks": (DataDisk(DiskBus.VIRTIO_SCSI, "one"),), "virtio": VirtioMode.LEGACY},
+    {"disk": DiskBus.VIRTIO_SCSI, "queues": 2},
+    {"disk": DiskBus.NVME, "nic": NicModel.VMXNET3},
 ]
 
 
@@ -168,7 +189,12 @@ def test_a_spec_is_frozen_and_can_be_a_key() -> None:
             "virtio-scs",
             "no DiskBus is called 'virtio-scs' (did you mean virtio-scsi or virtio?)",
         ),
-        (NicModel, "e100", "no NicModel is called 'e100' (did you mean e1000?)"),
+        (
+            NicModel,
+            "e100",
+            "no NicModel is called 'e100' (did you mean e1000 or e1000e?)",
+        ),
+        (VirtioMode, "modren", "no VirtioMode is called 'modren' (did you mean modern?)"),
         (Accel, "zzz", "no Accel is called 'zzz' (one of: kvm, tcg)"),
         (Machine, "Q35", "no Machine is called 'Q35' (did you mean q35?)"),
         (Firmware, "", "no Firmware is called '' (one of: bios, uefi)"),
@@ -180,7 +206,7 @@ def test_a_typo_finds_the_nearest_names(axis: type[Axis], typo: str, line: str) 
     assert str(refusal.value) == line
 
 
-@pytest.mark.parametrize("axis", [Machine, Firmware, Accel, DiskBus, NicModel])
+@pytest.mark.parametrize("axis", [Machine, Firmware, Accel, DiskBus, NicModel, VirtioMode])
 def test_every_value_parses_to_itself(axis: type[Axis]) -> None:
     assert [axis.parse(member.value) for member in axis] == list(axis)
 
@@ -194,6 +220,8 @@ def test_each_bus_has_libvirts_names_and_linux_drivers() -> None:
         "ide": ("ide", None, "hd", ("ata_piix",)),
         "sata": ("sata", None, "sd", ("ahci",)),
         "scsi": ("scsi", "lsilogic", "sd", ("sym53c8xx",)),
+        "usb": ("usb", None, "sd", ("usb-storage",)),
+        "nvme": ("nvme", None, "sd", ("nvme",)),
         "virtio": ("virtio", None, "vd", ("virtio_blk",)),
         "virtio-scsi": ("scsi", "virtio-scsi", "sd", ("virtio_scsi",)),
     }
@@ -201,8 +229,36 @@ def test_each_bus_has_libvirts_names_and_linux_drivers() -> None:
     assert {nic.value: nic.drivers for nic in NicModel} == {
         "rtl8139": ("8139cp", "8139too"),
         "e1000": ("e1000",),
+        "e1000e": ("e1000e",),
+        "ne2k_pci": ("ne2k-pci",),
+        "pcnet": ("pcnet32",),
+        "vmxnet3": ("vmxnet3",),
         "virtio": ("virtio_net",),
     }
+
+
+def test_each_bus_and_card_names_the_modules_that_it_needs() -> None:
+    """Names as modules have them: the cells of the matrix ask the kernel for these."""
+    assert DiskBus.USB.modules == ("xhci_pci", "usb_storage")
+    assert DiskBus.VIRTIO_SCSI.modules == ("virtio_pci", "virtio_scsi")
+    assert DiskBus.NVME.modules == ("nvme",)
+    assert NicModel.RTL8139.modules == ("8139cp",)
+    assert NicModel.NE2K_PCI.modules == ("ne2k_pci",)
+    assert NicModel.VIRTIO.modules == ("virtio_pci", "virtio_net")
+
+
+def test_what_is_asked_of_virtio_goes_with_the_last_virtio_device() -> None:
+    spec = GuestSpec(
+        "debian-12", disk=DiskBus.VIRTIO, nic=NicModel.VIRTIO, virtio=VirtioMode.MODERN,
+        packed=True, queues=2, nic_queues=2,
+    )  # fmt: skip
+    assert spec.axes_id == "pc/virtio+virtio/modern+packed+2-queues"
+    half = spec.switched(disk=DiskBus.IDE)
+    assert (half.virtio, half.packed, half.queues, half.nic_queues) == (
+        VirtioMode.MODERN, True, 0, 2,
+    )  # fmt: skip
+    assert half.switched(nic=NicModel.E1000).axes_id == "pc/ide+e1000"
+    assert spec.switched(nic=None, disk=DiskBus.VIRTIO_SCSI).queues == 2
 
 
 # --- errors and deadlines -------------------------------------------------------------------

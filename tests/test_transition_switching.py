@@ -20,6 +20,7 @@ SWITCHES = [
     for name, root in ROOTS.items()
     for bus in DiskBus
     if (name, bus) != ("sata", DiskBus.IDE)  # q35
+    and bus is not DiskBus.NVME
 ]
 
 
@@ -213,6 +214,24 @@ def test_ide_has_four_places() -> None:
     far = domain("virtio").replace("dev='vda'", "dev='vde'")
     with pytest.raises(UsageError, match="vde cannot become hde: IDE has places hda to hdd"):
         switch_disk(far, "vde", DiskBus.IDE)
+
+
+def test_nvme_is_refused() -> None:
+    with pytest.raises(UsageError, match="disk hda cannot be on nvme: libvirt 9 has no such bus"):
+        switch_disk(domain("ide"), "hda", DiskBus.NVME)
+
+
+def test_a_domain_without_usb_gets_a_controller_for_its_stick() -> None:
+    xml = domain("ide")
+    none = xml.replace("</devices>", "<controller type='usb' model='none'/></devices>", 1)
+    models = [
+        controller.get("model")
+        for controller in parse(switch_disk(none, "hda", DiskBus.USB)).iterfind(
+            "devices/controller[@type='usb']"
+        )
+    ]
+    assert "qemu-xhci" in models
+    assert "none" not in models
 
 
 @pytest.mark.parametrize(("name", "number"), [("hda", 0), ("vdz", 25), ("vdaa", 26), ("sdba", 52)])

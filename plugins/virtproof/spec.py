@@ -2,122 +2,35 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Any, Self
+from typing import Any
 
+from virtproof.axes import (
+    Accel,
+    Axis,
+    CacheMode,
+    DiskBus,
+    Firmware,
+    IoMode,
+    Machine,
+    NicModel,
+    VirtioMode,
+)
 from virtproof.errors import UsageError
 
-
-class Axis(StrEnum):
-    """An axis of the matrix. ``parse`` names the nearest value for a typo."""
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        try:
-            return cls(text)
-        except ValueError:
-            values = [member.value for member in cls]
-            near = difflib.get_close_matches(text, values, n=2)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"one of: {', '.join(values)}"
-            raise UsageError(f"no {cls.__name__} is called {text!r}", hint=hint) from None
-
-
-class Machine(Axis):
-    """QEMU machine type."""
-
-    PC = "pc"
-    Q35 = "q35"
-
-
-class Firmware(Axis):
-    """What the machine boots by."""
-
-    BIOS = "bios"
-    UEFI = "uefi"
-
-
-class Accel(Axis):
-    """QEMU accelerator; libvirt's domain type is ``kvm`` or ``qemu``."""
-
-    KVM = "kvm"
-    TCG = "tcg"
-
-
-class DiskBus(Axis):
-    """How a disk is attached. ``scsi`` is a SCSI controller that is not virtio (LSI 53C895A)."""
-
-    IDE = "ide"
-    SATA = "sata"
-    SCSI = "scsi"
-    VIRTIO = "virtio"
-    VIRTIO_SCSI = "virtio-scsi"
-
-    @property
-    def libvirt_bus(self) -> str:
-        """Value of libvirt's ``<target bus=...>``."""
-        return "scsi" if self is DiskBus.VIRTIO_SCSI else self.value
-
-    @property
-    def controller_model(self) -> str | None:
-        """Model of libvirt's ``<controller type='scsi'>``, for the buses that have one."""
-        return {DiskBus.SCSI: "lsilogic", DiskBus.VIRTIO_SCSI: "virtio-scsi"}.get(self)
-
-    @property
-    def target_prefix(self) -> str:
-        """Prefix of libvirt's ``<target dev=...>`` names."""
-        return {DiskBus.IDE: "hd", DiskBus.VIRTIO: "vd"}.get(self, "sd")
-
-    @property
-    def is_virtio(self) -> bool:
-        return self in (DiskBus.VIRTIO, DiskBus.VIRTIO_SCSI)
-
-    @property
-    def drivers(self) -> tuple[str, ...]:
-        """Linux drivers, by the name they carry in sysfs, that may drive the controller."""
-        return {
-            DiskBus.IDE: ("ata_piix",),
-            DiskBus.SATA: ("ahci",),
-            DiskBus.SCSI: ("sym53c8xx",),
-            DiskBus.VIRTIO: ("virtio_blk",),
-            DiskBus.VIRTIO_SCSI: ("virtio_scsi",),
-        }[self]
-
-
-class NicModel(Axis):
-    """Value of libvirt's ``<interface><model type=...>``."""
-
-    RTL8139 = "rtl8139"
-    E1000 = "e1000"
-    VIRTIO = "virtio"
-
-    @property
-    def drivers(self) -> tuple[str, ...]:
-        """Linux drivers, by the name they carry in sysfs, that may drive the card."""
-        return {
-            NicModel.RTL8139: ("8139cp", "8139too"),
-            NicModel.E1000: ("e1000",),
-            NicModel.VIRTIO: ("virtio_net",),
-        }[self]
-
-
-class CacheMode(Axis):
-    """Value of libvirt's ``<driver cache=...>``: ``none`` and ``directsync`` pass the host's page cache."""
-
-    NONE = "none"
-    WRITEBACK = "writeback"
-    WRITETHROUGH = "writethrough"
-    DIRECTSYNC = "directsync"
-    UNSAFE = "unsafe"
-
-
-class IoMode(Axis):
-    """Value of libvirt's ``<driver io=...>``: how QEMU asks the host's kernel."""
-
-    THREADS = "threads"
-    NATIVE = "native"
-    IO_URING = "io_uring"
+__all__ = [
+    "Accel",
+    "Axis",
+    "CacheMode",
+    "DataDisk",
+    "DiskBus",
+    "Firmware",
+    "GuestSpec",
+    "IoMode",
+    "Machine",
+    "NicModel",
+    "VirtioMode",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +64,11 @@ class DataDisk:
             )
         if self.queues < 0 or self.bytes_per_s < 0:
             raise UsageError(f"disk {self.serial}: queues and bytes_per_s are not below 0")
+        if self.bus is DiskBus.NVME and (self.readonly or self.bytes_per_s):
+            raise UsageError(
+                f"disk {self.serial}: one on nvme is neither read-only nor limited",
+                hint="QEMU and libvirt have no way; use another bus",
+            )
         plain = self.serial.isascii() and self.serial.isalnum()
         if not plain or len(self.serial) > 20:
             raise UsageError(f"disk serial {self.serial!r} is not 1 to 20 letters and digits")
@@ -165,8 +83,10 @@ class GuestSpec:
     Sizes carry their unit in the name. Two guests that are ``isolated`` do not reach each other, but
     both reach the lab; one that is not reaches all others. ``nested``: the guest's processor has
     virtualisation (SVM or VMX), so that it can have KVM of its own. ``nic_queues``: pairs of queues.
-    ``emulator`` is a QEMU of one's own; ``kernel``, ``initrd`` and ``cmdline`` are booted in the image's
-    place (libvirt's direct kernel boot). What cannot be (IDE on q35) is refused with a hint.
+    ``virtio`` (None: QEMU's default, by the slot) and ``packed`` rings are of all its virtio devices,
+    ``queues`` (0: QEMU's choice) of its root disk. ``emulator`` is a QEMU of one's own; ``kernel``,
+    ``initrd`` and ``cmdline`` are booted in the image's place (libvirt's direct kernel boot). What cannot
+    be (IDE on q35) is refused with a hint.
     """
 
     image: str
@@ -181,31 +101,21 @@ class GuestSpec:
     isolated: bool = True
     nested: bool = False
     nic_queues: int = 1
+    virtio: VirtioMode | None = None
+    packed: bool = False
+    queues: int = 0
     emulator: str = ""
     kernel: str = ""
     initrd: str = ""
     cmdline: str = ""
 
     def __post_init__(self) -> None:
-        buses = {self.disk, *(disk.bus for disk in self.data_disks)}
-        if self.machine is Machine.Q35 and DiskBus.IDE in buses:
-            raise UsageError(
-                "machine q35 has no IDE controller", hint="use machine pc, or bus sata"
-            )
-        if self.firmware is Firmware.UEFI and self.machine is Machine.PC:
-            raise UsageError("uefi is not offered on machine pc", hint="use machine q35")
-        ide = [d for d in self.data_disks if d.bus is DiskBus.IDE]
-        if len(ide) + (self.disk is DiskBus.IDE) > 3:
-            raise UsageError("more than 3 IDE disks", hint="the fourth place is kept for a CD-ROM")
+        self._refuse_machine()
+        self._refuse_virtio()
         if self.cpus < 1 or self.memory_mib < 128:
             raise UsageError(
                 f"{self.cpus} CPUs and {self.memory_mib} MiB cannot run a guest",
                 hint="at least 1 CPU and 128 MiB",
-            )
-        if self.nic_queues < 1 or (self.nic_queues > 1 and self.nic is not NicModel.VIRTIO):
-            raise UsageError(
-                f"a NIC of model {self.nic} cannot have {self.nic_queues} queues",
-                hint="more than one is for virtio",
             )
         if (self.initrd or self.cmdline) and not self.kernel:
             raise UsageError("initrd and cmdline are of a kernel", hint="give kernel too")
@@ -213,13 +123,79 @@ class GuestSpec:
         if len(set(serials)) != len(serials):
             raise UsageError(f"two data disks share a serial: {', '.join(sorted(serials))}")
 
+    def _refuse_machine(self) -> None:
+        """UsageError for disks and firmware that the machine cannot have."""
+        if self.machine is Machine.Q35 and DiskBus.IDE in self.buses:
+            raise UsageError(
+                "machine q35 has no IDE controller", hint="use machine pc, or bus sata"
+            )
+        if self.firmware is Firmware.UEFI and self.machine is Machine.PC:
+            raise UsageError("uefi is not offered on machine pc", hint="use machine q35")
+        if sum(bus is DiskBus.IDE for bus in self.buses) > 3:
+            raise UsageError("more than 3 IDE disks", hint="the fourth place is kept for a CD-ROM")
+
+    def _refuse_virtio(self) -> None:
+        """UsageError for what is virtio's on a guest, disk or NIC that is not, or on the old interface."""
+        if self.nic_queues < 1 or (self.nic_queues > 1 and self.nic is not NicModel.VIRTIO):
+            raise UsageError(
+                f"a NIC of model {self.nic} cannot have {self.nic_queues} queues",
+                hint="more than one is for virtio",
+            )
+        if self.queues < 0 or (self.queues and not self.disk.is_virtio):
+            raise UsageError(
+                f"a root disk on {self.disk} cannot have {self.queues} queues",
+                hint="they are for virtio and virtio-scsi",
+            )
+        for name, value in (("virtio mode", self.virtio), ("packed ring", self.packed)):
+            if value and not self.has_virtio:
+                raise UsageError(
+                    f"a {name} on a guest without a virtio device", hint="put disk or NIC on virtio"
+                )
+        if self.packed and self.virtio is VirtioMode.LEGACY:
+            raise UsageError(
+                "legacy virtio has no packed rings", hint="virtio transitional or modern"
+            )
+
+    @property
+    def buses(self) -> tuple[DiskBus, ...]:
+        """Of its disks, the root's first."""
+        return (self.disk, *(disk.bus for disk in self.data_disks))
+
+    @property
+    def has_virtio(self) -> bool:
+        """Whether a disk or its NIC is virtio."""
+        return self.nic is NicModel.VIRTIO or any(bus.is_virtio for bus in self.buses)
+
     @property
     def id(self) -> str:
-        """Readable id, as in ``debian-12/pc/ide+rtl8139/tcg``."""
+        """Readable id, as in ``debian-12/pc/ide+rtl8139/tcg``, with what is asked of virtio behind the
+        devices (``debian-12/q35/virtio+virtio/modern+packed/tcg``).
+        """
+        return f"{self.image}/{self.axes_id}/{self.accel}"
+
+    @property
+    def axes_id(self) -> str:
+        """The id without image and accelerator, as ``pc/ide+rtl8139``."""
         nic = self.nic.value if self.nic else "no-nic"
         machine = self.machine.value if self.firmware is Firmware.BIOS else f"{self.machine}-uefi"
-        return f"{self.image}/{machine}/{self.disk}+{nic}/{self.accel}"
+        wants = [self.virtio.value] if self.virtio else []
+        wants += ["packed"] if self.packed else []
+        queues = max(self.queues, self.nic_queues)
+        wants += [f"{queues}-queues"] if queues > 1 else []
+        return "/".join([machine, f"{self.disk}+{nic}", *filter(None, ["+".join(wants)])])
 
     def but(self, **changes: Any) -> GuestSpec:
         """The same guest with some fields changed."""
         return replace(self, **changes)
+
+    def switched(self, **changes: Any) -> GuestSpec:
+        """The same guest on other devices: what was asked of virtio devices goes with the last of them."""
+        disk, nic = changes.get("disk", self.disk), changes.get("nic", self.nic)
+        keep: dict[str, Any] = {}
+        if nic is not NicModel.VIRTIO:
+            keep["nic_queues"] = 1
+        if not disk.is_virtio:
+            keep["queues"] = 0
+        if not any(bus.is_virtio for bus in (disk, *self.buses[1:])) and nic is not NicModel.VIRTIO:
+            keep |= {"virtio": None, "packed": False}
+        return replace(self, **keep, **changes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from suites.conftest import BUSES
 
 from virtproof.deadline import Deadline, wait_for
 from virtproof.guest.domain_xml import data_disk, text
@@ -57,10 +58,10 @@ def test_flushed_data_survives_a_power_cut(virtio_guest: Guest) -> None:
     guest = virtio_guest
     flushed, unflushed = lay_out(guest, "flushed"), lay_out(guest, "unflushed")
     writes = ["echo 360000 > /proc/sys/vm/dirty_expire_centisecs; sync"]
-    for bus in DiskBus:
+    for bus in BUSES:
         path = device(guest, bus)
         writes.append(f"dd if={flushed} of={path} bs=1M seek={FLUSHED} conv=fsync,notrunc")
-    for number, bus in enumerate(DiskBus, start=3):
+    for number, bus in enumerate(BUSES, start=3):
         # Held open: closing it would write it back, and so would udev, which hears of a close.
         path = device(guest, bus)
         write = f"dd if={unflushed} bs=1M seek={UNFLUSHED} conv=notrunc >&{number}"
@@ -69,15 +70,15 @@ def test_flushed_data_survives_a_power_cut(virtio_guest: Guest) -> None:
     guest.runner.run("\n".join(writes))
     guest.power_cut()
     guest.boot()
-    kept = {bus: digest_at(guest, device(guest, bus), FLUSHED) for bus in DiskBus}
-    assert kept == dict.fromkeys(DiskBus, hashlib.sha256(pattern("flushed")).hexdigest())
-    lost = {bus: digest_at(guest, device(guest, bus), UNFLUSHED) for bus in DiskBus}
+    kept = {bus: digest_at(guest, device(guest, bus), FLUSHED) for bus in BUSES}
+    assert kept == dict.fromkeys(BUSES, hashlib.sha256(pattern("flushed")).hexdigest())
+    lost = {bus: digest_at(guest, device(guest, bus), UNFLUSHED) for bus in BUSES}
     nothing = hashlib.sha256(bytes(MIB)).hexdigest()
-    assert lost == dict.fromkeys(DiskBus, nothing), "the power cut cut nothing"
+    assert lost == dict.fromkeys(BUSES, nothing), "the power cut cut nothing"
 
 
 @pytest.mark.claim("DISK-1")
-@pytest.mark.parametrize("bus", list(DiskBus), ids=str)
+@pytest.mark.parametrize("bus", BUSES, ids=str)
 def test_discard_reaches_the_host(virtio_guest: Guest, bus: DiskBus) -> None:
     """A discarded range gives its blocks back to the host; control: written, it had them."""
     guest = virtio_guest

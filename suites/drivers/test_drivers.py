@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from suites.conftest import BUSES
 
 from virtproof.guest.guest import Guest
 from virtproof.spec import DiskBus, NicModel
@@ -69,7 +70,7 @@ def test_every_virtio_function_has_its_driver(virtio_guest: Guest) -> None:
 
 
 @pytest.mark.claim("DISK-1")
-@pytest.mark.parametrize("bus", list(DiskBus), ids=str)
+@pytest.mark.parametrize("bus", BUSES, ids=str)
 def test_disk_is_bound_to_its_driver(virtio_guest: Guest, bus: DiskBus) -> None:
     """A disk on each bus is found by its serial, on the driver of that bus; virtio's is a vdX."""
     disk = virtio_guest.block.disk_by_serial(f"data{bus.replace('-', '')}")

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import NoReturn, Self
 
 from virtproof.deadline import Deadline
+from virtproof.errors import UsageError
 from virtproof.guest.connection import Connection
 from virtproof.guest.domain import Domain, RefusedError
 from virtproof.guest.domain_xml import data_disk, text
 from virtproof.guest.probes import Probes
+from virtproof.guest.qemu_xml import Ring, with_ring
 from virtproof.lab.base import Lab
 from virtproof.spec import DataDisk, DiskBus, GuestSpec, NicModel
 from virtproof.transition.preparing import Preparer, preparer_for
@@ -64,17 +66,25 @@ class Changes(Probes):
     def switch(self, *, disk: DiskBus | None = None, nic: NicModel | None = None) -> Self:
         """Shut down, edit the domain as a user would with ``virsh edit``, boot again.
 
+        What the spec asks of virtio (mode, packed rings) is had by the new devices too, and is forgotten
+        with the last virtio device. UsageError for NVMe, which libvirt 9 has no name for.
         BootFailedError where the domain is refused or the guest does not come up on its new devices.
         """
         changes = {"disk": disk or self.spec.disk, "nic": nic or self.spec.nic}
+        if disk not in (None, self.spec.disk) and DiskBus.NVME in (disk, self.spec.disk):
+            raise UsageError(
+                "a root disk is not switched to or from nvme", hint="libvirt 9 has no NVMe bus"
+            )
         target = self.root_target
+        spec = self.spec.switched(**changes)
 
         def edit(xml: str) -> str:
             if disk is not None:
                 xml = switch_disk(xml, target, disk)
-            return switch_nic(xml, self.mac, nic) if nic is not None else xml
+            xml = switch_nic(xml, self.mac, nic) if nic is not None else xml
+            old, new = (Ring(each.virtio, each.packed) for each in (self.spec, spec))
+            return xml if old == new == Ring() else with_ring(xml, new)
 
-        spec = self.spec.but(**changes)
         self.edit(edit)
         self.spec = spec
         return self.boot()

@@ -31,7 +31,7 @@ from virtproof.guest.domain_xml import Resources, domain_xml, restored_xml
 from virtproof.guest.failure import BootFailedError
 from virtproof.guest.guest import Guest
 from virtproof.images.cache import WARM, Cache, Item
-from virtproof.spec import Firmware
+from virtproof.spec import DiskBus, Firmware, VirtioMode
 
 FORMAT = 2  # of a state; another number makes all states of before unfit
 MEMORY, DISK, CONSOLE = "memory.save", "disk.qcow2", "console.log"
@@ -194,10 +194,12 @@ class WarmGuests:
 def _may_be_saved(guest: Guest) -> bool:
     """Whether the guest has the agent, which wakes it, and keeps nothing outside disk and memory.
 
-    One with KVM of its own boots: what its guests have in the processor is not known to be saved.
+    One with KVM of its own boots: what its guests have in the processor is not known to be saved. QEMU does
+    not save an NVMe controller; and a NIC that is plugged into a copy has both interfaces of virtio.
     """
     spec = guest.spec
-    return guest.image.agent and spec.firmware is Firmware.BIOS and not spec.nested
+    whole = DiskBus.NVME not in spec.buses and spec.virtio is not VirtioMode.LEGACY
+    return whole and guest.image.agent and spec.firmware is Firmware.BIOS and not spec.nested
 
 
 def _file(path: Path) -> list[Any]:

@@ -35,10 +35,11 @@ def place(disk: etree._Element) -> tuple[int, int]:
 
 
 def bus_of(domain: etree._Element, disk: etree._Element) -> DiskBus | None:
-    """Which of our buses a disk is on; None for one that we do not know (usb, fdc, ...)."""
+    """Which of our buses a disk is on; None for one that we do not know (fdc, ...)."""
     name = libvirt_bus(disk)
     if name != "scsi":
-        return {"ide": DiskBus.IDE, "sata": DiskBus.SATA, "virtio": DiskBus.VIRTIO}.get(name)
+        plain = (DiskBus.IDE, DiskBus.SATA, DiskBus.USB, DiskBus.VIRTIO)
+        return {bus.libvirt_bus: bus for bus in plain}.get(name)
     found = _controllers(domain).get(place(disk)[0])
     return DiskBus.VIRTIO_SCSI if found is not None and _is_virtio(found) else DiskBus.SCSI
 

@@ -57,6 +57,9 @@ def switch_disk(xml: str, target_dev: str, bus: DiskBus, *, drop_address: bool =
             disk.remove(address)
     if bus.controller_model and drop_address:
         scsi.attach(domain, disk, bus)
+    if bus is DiskBus.USB:
+        for controller in devices(domain).findall("controller[@type='usb'][@model='none']"):
+            controller.set("model", "qemu-xhci")
     if was_first and not _boots_first(domain, disk):
         _boot_by_device(domain, disk)
     return text(domain)
@@ -92,9 +95,13 @@ def stale_addresses(xml: str) -> list[str]:
         name, on = target(disk), libvirt_bus(disk)
         for address in disk.findall("address"):
             kind = address.get("type", "")
-            if on == "virtio" and kind == "drive":
+            if on in ("virtio", "usb") and kind == "drive":
                 problems.append(_problem(name, on, kind, "ide, sata and scsi"))
-            elif on in ("ide", "sata", "scsi") and kind != "drive":
+            elif on == "virtio" and kind == "usb":
+                problems.append(_problem(name, on, kind, "usb"))
+            elif (on == "usb" and kind != "usb") or (
+                on in ("ide", "sata", "scsi") and kind != "drive"
+            ):
                 problems.append(_problem(name, on, kind, "virtio"))
     return problems
 
@@ -116,6 +123,8 @@ def _refuse(domain: etree._Element, disk: etree._Element, bus: DiskBus, new: str
     """UsageError for a switch that libvirt or QEMU would refuse, in words that name the reason."""
     old, kind = target(disk), disk.get("device", "disk")
     index = target_index(old)
+    if bus is DiskBus.NVME:
+        raise UsageError(f"disk {old} cannot be on nvme: libvirt 9 has no such bus")
     for other in devices(domain).findall("disk"):
         if other is not disk and target(other) == new:
             raise UsageError(
