@@ -31,6 +31,8 @@ MAY_IMPORT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("guest.qemu_xml", ("spec",)),
     ("guest.device_xml", ("spec", "guest.qemu_xml")),
     ("guest.domain_xml", ("errors", "spec", "guest.qemu_xml", "guest.device_xml")),
+    ("kernel.features", ("errors",)),
+    ("kernel.*", ("errors", "guest.shell", "kernel.*")),
     ("probe.*", ("errors", "spec", "deadline", "guest.shell", "probe.*")),
     ("workload.*", ("errors", "spec", "guest.shell", "measure.*", "workload.*")),
     ("transition.*", ("errors", "spec", "guest.shell", "probe.*", "transition.*")),
