@@ -44,6 +44,9 @@ MAY_IMPORT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("history.commands", ("history.actions",)),
     ("history.actions", ("errors", "history.*", "images.cache")),
     ("history.*", ("errors", "measure.*", "history.*")),
+    ("windows.image_command", ("errors", "windows.*")),
+    ("windows.image", ("errors", "deadline", "images.child", "images.foreign", "windows.*")),
+    ("windows.*", ("errors", "windows.*")),
     ("images.*", ("errors", "spec", "deadline", "host", "packages", "images.*")),
     ("lab.*", ("errors", "spec", "deadline", "host", "guest.shell", "lab.*")),
 )
@@ -67,6 +70,8 @@ ONLY_IN = {
     "sqlalchemy": ("history.schema", "history.database", "history.store"),
     "ruptures": ("history.detectors",),
     "otava": ("history.detectors",),
+    "pytsk3": ("windows.volumes",),
+    "regipy": ("windows.hives",),
 }
 
 LINES = 300

@@ -1,4 +1,4 @@
-"""The command ``virtproof``: doctor, images, history, export, clean. A fault is one line, no traceback."""
+"""The command ``virtproof``: doctor, images, history, export and so on. A fault is one line, no traceback."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from virtproof.errors import UsageError, VirtproofError
 from virtproof.history import commands as history
 from virtproof.report.export import commands as export
+from virtproof.windows import image_command as windows_image
 
 _INTERRUPTED = 128 + 2  # as a shell reports SIGINT
 
@@ -43,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_images(subparsers)
     export.add_parser(subparsers).set_defaults(call=export.main)
     history.add_parser(subparsers).set_defaults(call=history.main)
+    windows_image.add_parser(subparsers).set_defaults(call=windows_image.main)
     clean = subparsers.add_parser("clean", help="end and remove what killed runs have left")
     clean.add_argument("--libvirt", metavar="URI", help="on this libvirt, instead of in labs")
     clean.add_argument("--pool", metavar="NAME", help="look in this storage pool too")

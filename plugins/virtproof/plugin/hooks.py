@@ -39,6 +39,7 @@ from virtproof.plugin.progress import Progress
 from virtproof.plugin.records import diagnosis_of, guest_record
 from virtproof.plugin.run import Run
 from virtproof.plugin.throughput import BENCH, bench
+from virtproof.plugin.windows import windows_facts, windows_image
 from virtproof.report.junit import properties
 
 __all__ = [
@@ -54,6 +55,8 @@ __all__ = [
     "remark",
     "shared_guest_on",
     "virtproof_run",
+    "windows_facts",
+    "windows_image",
 ]
 
 OPTIONS = pytest.StashKey[Options]()

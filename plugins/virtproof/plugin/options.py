@@ -12,7 +12,7 @@ import pytest
 from virtproof.errors import UsageError
 from virtproof.images import catalog, foreign
 from virtproof.images.store import default_cache, default_image
-from virtproof.plugin import plan
+from virtproof.plugin import plan, windows
 from virtproof.workload.profiles import Effort
 
 ACCELERATORS = ("auto", "kvm", "tcg")
@@ -46,6 +46,7 @@ def add_options(parser: pytest.Parser) -> None:
         "--pool", metavar="NAME", help="storage pool for disks, with --libvirt (default: default)"
     )
     _add_effort(group)
+    windows.add_options(parser.getgroup("virtproof-windows", "Windows (pytest -k windows)"))
     plan.add_options(parser.getgroup("virtproof-compare", "comparing guests (./run compare)"))
     group.addoption("--out", default="out", metavar="DIR", help="where results go (default: out)")
     group.addoption(
@@ -115,6 +116,7 @@ def read_options(config: pytest.Config) -> Options:
         if config.getoption(name) and not uri:
             raise UsageError(f"{name} goes with --libvirt", hint="the private lab has its own")
     control = config.getoption("--control")
+    windows.read_image(config)
     names = config.getoption("--image") or [default_image()]
     return Options(
         images=tuple(_known_image(config, name, "--image") for name in dict.fromkeys(names)),
