@@ -10,11 +10,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Outcome = Literal["passed", "failed", "skipped", "error"]
+# A cell of the compatibility matrix; "not-run": nothing was seen of the system under test.
+Verdict = Literal["works", "not-supported", "broken", "not-run"]
 
 
 @dataclass(frozen=True, slots=True)
 class GuestRecord:
-    """The guest a test ran on. ``distribution`` and ``kernel`` are None until a guest has said them."""
+    """The guest a test ran on. ``distribution`` and ``kernel`` are None until a guest has said them.
+
+    ``virtio`` is the mode asked for (legacy, transitional, modern; None: QEMU's default), ``queues`` the
+    root disk's (0: QEMU's choice), ``kernel_under_test`` the release put into the image's place.
+    """
 
     image: str
     distribution: str | None
@@ -26,6 +32,26 @@ class GuestRecord:
     accel: str
     cpus: int
     memory_mib: int
+    virtio: str | None = None
+    packed: bool = False
+    queues: int = 0
+    kernel_under_test: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CompatRecord:
+    """A cell of the matrix of images, kernels and checks, which a test has filled.
+
+    ``check`` is a path like ``nic/rtl8139``; ``features`` the names of those negotiated, by device.
+    ``image`` and ``kernel`` are for cells that had no guest.
+    """
+
+    check: str
+    verdict: Verdict
+    reason: str = ""
+    features: dict[str, list[str]] = field(default_factory=dict)
+    image: str | None = None
+    kernel: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +70,7 @@ class TestRecord:
     duration_s: float
     evidence: str | None
     comparisons: list[dict[str, Any]] = field(default_factory=list)
+    compat: CompatRecord | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

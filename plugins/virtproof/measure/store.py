@@ -20,7 +20,7 @@ from typing import Any, Self
 import jsonschema
 
 from virtproof.errors import VirtproofError
-from virtproof.measure.results import GuestRecord, RunRecord, TestRecord
+from virtproof.measure.results import CompatRecord, GuestRecord, RunRecord, TestRecord
 
 _ESCAPE = re.compile(
     r"\x1b\][^\x07\x1b\x9c\n]{0,4096}(?:\x07|\x1b\\|\x9c)?"  # OSC: window titles, links
@@ -116,7 +116,10 @@ def write_run(path: Path, run: RunRecord) -> None:
 
 
 def read_results(path: Path) -> list[TestRecord]:
-    """The tests of a results.jsonl, in the order they were written; none for an empty file."""
+    """The tests of a results.jsonl, in the order they were written; none for an empty file.
+
+    What an older run did not yet know has its default.
+    """
     records = []
     lines = _read(path).split(b"\n")
     for number, line in enumerate(lines, start=1):
@@ -125,6 +128,8 @@ def read_results(path: Path) -> list[TestRecord]:
         record = _parse(line, "results", f"{path}, line {number}")
         if record["guest"] is not None:
             record["guest"] = GuestRecord(**record["guest"])
+        if record.get("compat") is not None:
+            record["compat"] = CompatRecord(**record["compat"])
         records.append(TestRecord(**record))
     return records
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Generator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from virtproof.errors import LabGoneError, UsageError, VirtproofError
 from virtproof.guest.failure import BootFailedError
 from virtproof.measure.results import GuestRecord, TestRecord
 from virtproof.plugin import evidence, guests
+from virtproof.plugin.cells import CELL, cell
 from virtproof.plugin.comparing import CANNOT_TELL, UNSURE, compare
 from virtproof.plugin.controller import Controller
 from virtproof.plugin.guests import (
@@ -45,6 +47,7 @@ from virtproof.report.junit import properties
 __all__ = [
     "accel",
     "bench",
+    "cell",
     "compare",
     "defined_guest",
     "evidence_directory",
@@ -153,7 +156,8 @@ def pytest_runtest_makereport(
         report.longrepr = lost
     elif isinstance(failure, VirtproofError):
         report.longrepr = _one_line(item, call, failure)
-    if "virtproof_run" in getattr(item, "fixturenames", ()) or _claims(item):
+    asked = {"virtproof_run", "cell"} & {*getattr(item, "fixturenames", ())}
+    if asked or _claims(item):
         _note(item, report, run)
     if run.broken is not None and failure is run.broken:
         item.session.shouldstop = f"virtproof: {run.broken}"
@@ -201,6 +205,7 @@ def _note(item: pytest.Item, report: pytest.TestReport, run: Run) -> None:
         "guest": guest_record(test_guests[-1]) if test_guests else None,
         "diagnosis": failure.diagnosis.as_dict() if failure else item.stash.get(FOUND, None),
         **_throughput(item),
+        "compat": asdict(item.stash[CELL]) if CELL in item.stash else None,
         "remark": item.stash.get(REMARK, None),
         "evidence": str(directory.relative_to(options.out)) if directory.is_dir() else None,
         "environment": _environment(run),

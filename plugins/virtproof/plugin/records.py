@@ -16,6 +16,7 @@ from virtproof.guest.failure import BootFailedError
 from virtproof.guest.guest import Guest
 from virtproof.measure.results import GuestRecord, Outcome, RunRecord, TestRecord
 from virtproof.measure.store import ResultsWriter, clean_line, write_run
+from virtproof.plugin.cells import settled
 from virtproof.report.html import render
 
 GROUP = re.compile(r"@[^@\[\]/]*$")  # what xdist's loadgroup appends to a test's id
@@ -36,6 +37,10 @@ def guest_record(guest: Guest) -> dict[str, Any]:
         "accel": spec.accel.value,
         "cpus": spec.cpus,
         "memory_mib": spec.memory_mib,
+        "virtio": spec.virtio.value if spec.virtio else None,
+        "packed": spec.packed,
+        "queues": spec.queues,
+        "kernel_under_test": spec.image.partition("@")[2] or None,
     }
 
 
@@ -95,6 +100,7 @@ class Collector:
             duration_s=round(sum(phase.duration for phase in phases), 3),
             evidence=facts["evidence"],
             comparisons=facts["comparisons"],
+            compat=settled(facts.get("compat"), outcome, reason or ""),
         )
 
     def _write(self, record: TestRecord) -> None:
@@ -162,4 +168,4 @@ def _reason(report: pytest.TestReport) -> str:
         return clean_line(report.longrepr[2]).removeprefix("Skipped: ")
     crash = getattr(report.longrepr, "reprcrash", None)
     text = crash.message if crash is not None else report.longreprtext
-    return clean_line(text)[:500] or "no reason given"
+    return clean_line(text).removeprefix("Failed: ")[:500] or "no reason given"
