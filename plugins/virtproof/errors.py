@@ -46,3 +46,7 @@ class GuestError(VirtproofError):
 
 class CommandError(VirtproofError):
     """A command in a guest failed, or its output has not the shape it must have."""
+
+
+class PackageError(VirtproofError):
+    """A driver package, or a file of one (INF, catalog, .sys), is not what it must be."""
