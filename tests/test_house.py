@@ -43,6 +43,8 @@ MAY_IMPORT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("history.schema", ()),
     ("history.commands", ("history.actions",)),
     ("history.actions", ("errors", "history.*", "images.cache")),
+    # The page is the report's, which knows no history: here its facts are filled in.
+    ("history.reporting", ("errors", "measure.*", "history.*", "report.trends.*")),
     ("history.*", ("errors", "measure.*", "history.*")),
     ("windows.image_command", ("errors", "windows.*")),
     ("windows.image", ("errors", "deadline", "images.child", "images.foreign", "windows.*")),

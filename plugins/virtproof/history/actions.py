@@ -1,4 +1,4 @@
-"""What ``virtproof history add|check|show|export|pin|acknowledge`` do, and say."""
+"""What ``virtproof history add|check|report|show|export|pin|acknowledge`` do, and say."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from virtproof.errors import UsageError, VirtproofError
-from virtproof.history import checking, intake, tables
+from virtproof.history import checking, intake, reporting, tables
 from virtproof.history.database import Database
 from virtproof.history.detectors import detector
 from virtproof.history.judge import BEFORE
-from virtproof.history.points import Series, series_of
+from virtproof.history.points import Series, named, series_of
 from virtproof.history.store import Added, Contents, Store
 from virtproof.images.cache import default_cache
 
@@ -23,6 +23,7 @@ def main(arguments: argparse.Namespace) -> int:
     calls = {
         "add": _add,
         "check": _check,
+        "report": _report,
         "show": _show,
         "export": _export,
         "pin": _pin,
@@ -113,13 +114,23 @@ def _check(store: Store, arguments: argparse.Namespace) -> int:
     return 1 if found.new else 0
 
 
+def _report(store: Store, arguments: argparse.Namespace) -> int:
+    """The page, and its verdict in a line. Status 0 whatever it says: it is ``check`` that judges."""
+    contents, using = store.contents(), detector(arguments.detector)
+    path, given = arguments.output, arguments.series
+    found = reporting.history(contents, store.name, arguments.subject, using, given)
+    reporting.write(found, path)
+    print(f"{path}: {reporting.in_a_line(found)}")
+    return 0
+
+
 def _show(store: Store, arguments: argparse.Namespace) -> int:
     contents = store.contents()
     series = series_of(contents.configs, contents.sessions, arguments.subject)
     if arguments.series is None:
         lines = tables.overview(series, contents)
     else:
-        one = _named(series, arguments.series)
+        one = named(series, arguments.series)
         lines = tables.points(one, contents, arguments.subject)
     for line in lines:
         print(line)
@@ -130,7 +141,7 @@ def _export(store: Store, arguments: argparse.Namespace) -> int:
     contents = store.contents()
     series = series_of(contents.configs, contents.sessions, arguments.subject)
     if arguments.series is not None:
-        series = [_named(series, arguments.series)]
+        series = [named(series, arguments.series)]
     tables.export(series, contents, arguments.subject, arguments.format, sys.stdout)
     return 0
 
@@ -138,7 +149,7 @@ def _export(store: Store, arguments: argparse.Namespace) -> int:
 def _pin(store: Store, arguments: argparse.Namespace) -> int:
     contents = store.contents()
     series = series_of(contents.configs, contents.sessions, arguments.subject)
-    one = _named(series, arguments.series)
+    one = named(series, arguments.series)
     run = _pinned(one, contents, arguments.at)
     store.pin(one.id, run)
     print(f"pinned {one.id} ({one.title}) at run {run}: `history check` holds what follows to it")
@@ -162,14 +173,3 @@ def _acknowledge(store: Store, arguments: argparse.Namespace) -> int:
     alert = store.acknowledge(arguments.alert, arguments.why)
     print(f"acknowledged alert {alert.id}: {alert.text}")
     return 0
-
-
-def _named(series: list[Series], name: str) -> Series:
-    """The series whose id begins so."""
-    fitting = [one for one in series if one.id.startswith(name)]
-    if len(fitting) == 1:
-        return fitting[0]
-    hint = "./run history show lists them; those of another --subject have other names"
-    if not fitting:
-        raise UsageError(f"no series is called {name!r}", hint=hint)
-    raise UsageError(f"{len(fitting)} series begin with {name!r}", hint=hint)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from virtproof.history import again
 from virtproof.history.alike import Alike, alike
 from virtproof.history.detectors import Detector
 from virtproof.history.judge import BEFORE, NEAR, Found, drift, step
@@ -37,13 +37,31 @@ class Checked:
     known: list[Alert] = field(default_factory=list)
 
 
-def check(store: Store, contents: Contents, subject: str, using: Detector) -> Checked:
-    """Judge all series; new alerts are stored where their host has passed its A/A check."""
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """All series judged, and nothing stored: the changes that nobody has been told of, and those that an
+    alert is of."""
+
+    series: list[Series]
+    hosts: list[Alike]
+    found: list[Found]
+    known: list[tuple[Alert, Found]]
+
+    def certain(self, found: Found) -> bool:
+        """Whether the change's host has passed its A/A check."""
+        return any(host.passed for host in self.hosts if host.host == found.series.key["host"])
+
+
+def examine(contents: Contents, subject: str, using: Detector) -> Examined:
+    """Judge all series, and their hosts by what has not changed."""
     series = series_of(contents.configs, contents.sessions, subject)
+    alerts: dict[str, list[Alert]] = {}
+    for alert in contents.alerts:
+        alerts.setdefault(alert.series, []).append(alert)
     found, known, changed = [], {}, {}
     for one in series:
-        told = [alert for alert in contents.alerts if alert.series == one.id]
-        at = {alert.id: _at(one, contents, alert.first_bad) for alert in told}
+        told = alerts.get(one.id, [])
+        at = {alert.id: at_run(one, contents, alert.first_bad) for alert in told}
         changed[one.id] = [at[alert.id] for alert in told if alert.kind == "step"]
         for candidate in _candidates(one, contents, using):
             # A drift has no place: nothing after the pin is held against itself.
@@ -53,30 +71,34 @@ def check(store: Store, contents: Contents, subject: str, using: Detector) -> Ch
             if same is None:
                 found.append(candidate)
             else:
-                known[same.id] = same
-    hosts = _hosts(series, changed)
-    passed = {host.host for host in hosts if host.passed}
-    sure = [one for one in found if one.series.key["host"] in passed]
+                known[same.id] = same, candidate
+    return Examined(series, _hosts(series, changed), found, list(known.values()))
+
+
+def check(store: Store, contents: Contents, subject: str, using: Detector) -> Checked:
+    """Judge all series; new alerts are stored where their host has passed its A/A check."""
+    seen = examine(contents, subject, using)
+    sure = [one for one in seen.found if seen.certain(one)]
     numbers = store.alert([_row(one, contents) for one in sure])
     return Checked(
-        series,
-        sum(len(one) < BEFORE for one in series),
-        sum(one.basis == "uncontrolled" for one in series),
-        hosts,
+        seen.series,
+        sum(len(one) < BEFORE for one in seen.series),
+        sum(one.basis == "uncontrolled" for one in seen.series),
+        seen.hosts,
         [(number, one) for number, one in zip(numbers, sure, strict=True) if number is not None],
-        [one for one in found if one.series.key["host"] not in passed],
-        [alert for alert in known.values() if alert.acknowledged is None],
+        [one for one in seen.found if not seen.certain(one)],
+        [alert for alert, _ in seen.known if alert.acknowledged is None],
     )
 
 
 def _candidates(one: Series, contents: Contents, using: Detector) -> list[Found]:
     found = [step(one, using)]
     if one.id in contents.pins:
-        found.append(drift(one, _at(one, contents, contents.pins[one.id])))
+        found.append(drift(one, at_run(one, contents, contents.pins[one.id])))
     return [candidate for candidate in found if candidate]
 
 
-def _at(one: Series, contents: Contents, number: int) -> int:
+def at_run(one: Series, contents: Contents, number: int) -> int:
     """The series' point of the run of that number, or the next after it."""
     place = contents.place(number)
     return int((one.runs < place).sum()) if place is not None else -1
@@ -95,7 +117,8 @@ def _hosts(series: Sequence[Series], changed: dict[str, list[int]]) -> list[Alik
 
 
 def _row(found: Found, contents: Contents) -> dict[str, Any]:
-    bad, good = _run(found, contents, found.first), _run(found, contents, found.last_good)
+    bad = point(found.series, contents, found.first).run
+    good = point(found.series, contents, found.last_good).run
     return {
         "series": found.series.id,
         "kind": found.kind,
@@ -107,9 +130,17 @@ def _row(found: Found, contents: Contents) -> dict[str, Any]:
     }
 
 
-def _run(found: Found, contents: Contents, at: int) -> Mapping[str, Any]:
-    run: Mapping[str, Any] = contents.runs[found.series.runs[at]]
-    return run
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A point's run, and what was tracked in it."""
+
+    run: Mapping[str, Any]
+    tracked: str
+
+
+def point(series: Series, contents: Contents, at: int) -> Step:
+    """The series' point of that index."""
+    return Step(contents.runs[series.runs[at]], series.tracked[at])
 
 
 # --- in words ---------------------------------------------------------------------------------
@@ -127,31 +158,34 @@ def headline(found: Found) -> str:
     )
 
 
+def changes(good: Step, bad: Step, subject: str) -> list[tuple[str, str, str]]:
+    """What a run records and what is not the same in both: its name, what it was, what it is."""
+    found = [(subject, good.tracked, bad.tracked)] if good.tracked != bad.tracked else []
+    return found + [
+        (name, str(good.run[column]), str(bad.run[column]))
+        for column, name in ATTRIBUTES
+        if good.run[column] != bad.run[column] and column != subject
+    ]
+
+
 def explained(found: Found, contents: Contents, subject: str) -> list[str]:
     """Since when, what else changed then, and how to measure it again: a line each."""
-    series, first, good = found.series, found.first, found.last_good
-    bad_run, good_run = _run(found, contents, first), _run(found, contents, good)
-    was, now = series.tracked[good], series.tracked[first]
+    series = found.series
+    good, bad = (point(series, contents, at) for at in (found.last_good, found.first))
+    told = [f"{name} {was} -> {now}" for name, was, now in changes(good, bad, subject)]
     lines = [
-        f"since:   run {bad_run['id']} of {bad_run['started'][:16]}, {subject} {now}",
-        f"before:  run {good_run['id']} of {good_run['started'][:16]}, {subject} {was}",
+        f"since:   run {bad.run['id']} of {bad.run['started'][:16]}, {subject} {bad.tracked}",
+        f"before:  run {good.run['id']} of {good.run['started'][:16]}, {subject} {good.tracked}",
+        f"changed: {'; '.join(told) or 'nothing that a run records'}",
     ]
-    changes = [f"{subject} {was} -> {now}"] if was != now else []
-    changes += [
-        f"{name} {good_run[column]} -> {bad_run[column]}"
-        for column, name in ATTRIBUTES
-        if good_run[column] != bad_run[column] and column != subject
-    ]
-    lines.append(f"changed: {'; '.join(changes) or 'nothing that a run records'}")
     if found.kind == "drift":
         lines[2] += " (between the pinned run and the next; a drift may have begun later)"
     if series.basis == "uncontrolled":
         lines.append("beware:  uncontrolled: no control guest, so it may be the host that changed")
-    config = contents.configs[int(series.configs[first])]
-    image, accel = config["image"], config["accel"]
-    command = ["./run", "conformance", config["test"], "--throughput"]
-    command += [config["profile"] if config["profile"] != "quick" else "nightly"]
-    lines.append(f"again:   {shlex.join([*command, '--image', image, '--accel', accel])}")
+    config = contents.configs[int(series.configs[found.first])]
+    lines.append(f"again:   {again.measured(config)}")
+    if compared := again.compared(config, subject, good.tracked, bad.tracked):
+        lines.append(f"or:      {compared}")
     return lines
 
 

@@ -20,7 +20,15 @@ def add_parser(
     add.add_argument("results", nargs="+", type=Path, metavar="DIR|results.jsonl")
     add.add_argument("--quick-too", action="store_true", help="also those of the quick profile")
     check = actions.add_parser("check", help="status 1 where something has newly got worse")
-    check.add_argument("--detector", choices=DETECTORS, default="ruptures")
+    report = actions.add_parser("report", help="all of it as one HTML page")
+    report.add_argument(
+        "-o", "--output", type=Path, default=Path("out/history.html"), metavar="FILE",
+        help="default: out/history.html",
+    )  # fmt: skip
+    report.add_argument(
+        "--series", action="append", default=[], metavar="SERIES",
+        help="show this one at length, though it has not got worse; repeatable",
+    )  # fmt: skip
     show = actions.add_parser("show", help="the series and the alerts, or one series' points")
     show.add_argument("series", nargs="?", metavar="SERIES")
     export = actions.add_parser("export", help="all points, or one series', to standard output")
@@ -32,9 +40,11 @@ def add_parser(
     acknowledge = actions.add_parser("acknowledge", help="an alert has been looked at")
     acknowledge.add_argument("alert", type=int, metavar="ALERT")
     acknowledge.add_argument("--why", required=True, metavar="TEXT")
-    for action in (check, show, export, pin):
+    for action in (check, report):
+        action.add_argument("--detector", choices=DETECTORS, default="ruptures")
+    for action in (check, report, show, export, pin):
         action.add_argument("--subject", choices=SUBJECTS, default=SUBJECTS[0], help="is tracked")
-    for action in (add, check, show, export, pin, acknowledge):
+    for action in (add, check, report, show, export, pin, acknowledge):
         action.add_argument(
             "--db", metavar="FILE|URL", help="default: history.sqlite in the cache directory"
         )

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from virtproof.errors import UsageError
 from virtproof.history.schema import CONFIG_KEY
 
 SUBJECTS = ("kernel", "qemu", "image")
@@ -40,7 +41,8 @@ class Sessions:
 @dataclass(frozen=True, slots=True)
 class Series:
     """Points of one thing over time, in the order of their runs' starts. ``key`` is all that is the same for
-    each; ``tracked`` the subject's value of each point; ``runs`` index the history's runs."""
+    each; ``tracked`` the subject's value of each point; ``runs`` index the history's runs; ``medians`` are of
+    the sessions themselves, ``frozen`` of the control's (NaN where a run has none)."""
 
     id: str
     key: Mapping[str, str]
@@ -51,6 +53,8 @@ class Series:
     configs: Numbers  # one of each point
     sessions: Numbers
     controls: Numbers
+    medians: Values
+    frozen: Values
 
     def __len__(self) -> int:
         return len(self.values)
@@ -107,9 +111,22 @@ def series_of(
                 config[part],
                 counts[part],
                 controls[part],
+                medians[part],
+                np.where(controls[part] > 0, divisor[part], np.nan),
             )
         )
     return sorted(made, key=lambda one: (one.title, one.basis))
+
+
+def named(series: Sequence[Series], name: str) -> Series:
+    """The series whose id begins so; UsageError where that is none, or not one."""
+    fitting = [one for one in series if one.id.startswith(name)]
+    if len(fitting) == 1:
+        return fitting[0]
+    hint = "./run history show lists them; those of another --subject have other names"
+    if not fitting:
+        raise UsageError(f"no series is called {name!r}", hint=hint)
+    raise UsageError(f"{len(fitting)} series begin with {name!r}", hint=hint)
 
 
 def _controls(

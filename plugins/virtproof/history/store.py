@@ -68,6 +68,7 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.name = database.name  # a URL's without its password
 
     def add(self, found: Intake) -> Added:
         """Store a results file, whole or not at all; one that is there already is left alone.

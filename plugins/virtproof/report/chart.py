@@ -147,6 +147,12 @@ def upright(x: float, top: float, bottom: float, class_: str) -> Markup:
     return el("line", x1=_pc(x), x2=_pc(x), y1=_px(top), y2=_px(bottom), class_=class_)
 
 
+def bar(x1: float, x2: float, top: float, bottom: float, class_: str) -> Markup:
+    """An upright bar."""
+    size = {"width": _pc(x2 - x1), "height": _px(bottom - top)}
+    return el("rect", x=_pc(x1), y=_px(top), class_=class_, **size)
+
+
 def shape(kind: str, x: float, y: float, class_: str) -> Markup:
     """One of ``SHAPES``. In an svg of its own, as paths know no per cent."""
     mark = el("path", d=SHAPES[kind], class_=class_)

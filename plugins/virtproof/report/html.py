@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 
 from virtproof.measure.results import RunRecord, TestRecord
 from virtproof.report import cases, overview, throughput
 from virtproof.report.compared import of_sides, sentence, sides_in_words
 from virtproof.report.conclusion import conclude
-from virtproof.report.markup import Markup, document, el, join, stylesheet
+from virtproof.report.frame import head
+from virtproof.report.markup import Markup, document, el, join
 from virtproof.report.verdicts import matrix
-
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
 
 _SECTIONS = (
     "environment",
@@ -62,21 +60,7 @@ def render(run: RunRecord, results: list[TestRecord], out_dir: Path) -> str:
             "Evidence links lead to the folder that lies beside this file.",
         ),
     )
-    return document(_head(said), body)
-
-
-def _head(title: str) -> Markup:
-    css = files("virtproof.report").joinpath("style.css").read_text(encoding="utf-8")
-    return el(
-        "head",
-        el("meta", charset="utf-8"),
-        el("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        el("meta", name="color-scheme", content="light dark"),
-        el("meta", name="referrer", content="no-referrer"),
-        el("title", f"{title} \N{EN DASH} Virtproof"),
-        stylesheet(css),
-    )
+    return document(head(said), body)
 
 
 def _contents(sections: list[Markup | None]) -> Markup:
