@@ -19,7 +19,9 @@ components = ["main"]
 installed_on = "ide"
 verified = true
 [rootfs]
-packages = ["linux-image-amd64"]
+packages = ["udev"]
+[kernel]
+package = "linux-image-amd64"
 [initramfs]
 tool = "dracut"
 drivers = ["ata_piix"]
@@ -57,13 +59,15 @@ def test_an_image_installed_on_ide_has_no_virtio_driver(name: str) -> None:
 
 def test_the_recipes_lie_beside_the_entries() -> None:
     names = {path.name for path in (catalog.catalog_dir() / "recipes").iterdir()}
-    assert {"rootfs.sh", "disk.sh", "guest.sh", "base.sh", "first-boot.sh"} <= names
+    assert {"rootfs.sh", "image.sh", "guest.sh", "base.sh", "first-boot.sh"} <= names
 
 
 def test_a_good_entry_reads(folder: Path) -> None:
     entry = catalog.builds(folder)["good"]
     assert entry.size_mib == 2048
-    assert entry.all_packages == ("linux-image-amd64", "dracut")
+    assert entry.all_packages == ("udev", "dracut")
+    assert (entry.kernel, entry.kernel_pocket) == ("linux-image-amd64", "release")
+    assert entry.pockets == ("release", "updates", "security")
 
 
 def test_like_takes_over_what_is_not_said(folder: Path) -> None:
@@ -85,7 +89,15 @@ def test_like_takes_over_what_is_not_said(folder: Path) -> None:
         ("size_mib = 2048", "size_mib = 1", "disk.size_mib is 1 (512 to"),
         ('["ata_piix"]', '["ata_piix", 3]', "initramfs.drivers is ['ata_piix', 3], not a list"),
         ('["ata_piix"]', "[]", "initramfs.drivers is empty"),
-        ('["linux-image-amd64"]', '["a,b"]', "rootfs.packages: 'a,b' has characters"),
+        ('["udev"]', '["a,b"]', "rootfs.packages: 'a,b' has characters"),
+        ("[initramfs]", 'pocket = "x"\n[initramfs]', "kernel.pocket is 'x' (one of: release"),
+        ('"linux-image-amd64"', '"a b"', "kernel.package: 'a b' has characters"),
+        (
+            "architecture",
+            'pockets = ["updates", "fixes"]\narchitecture',
+            "pockets is 'fixes' (one of:",
+        ),
+        ("size_mib = 2048", 'size_mib = 2048\nroot = "fat"', "disk.root is 'fat' (one of: ext4"),
         ('tool = "dracut"', 'tool = "mkinit"', "initramfs.tool is 'mkinit' (one of:"),
         ('title = "A guest"', "title = ", "not TOML"),
     ],
@@ -100,12 +112,45 @@ def test_a_mistake_names_file_and_key(folder: Path, old: str, new: str, said: st
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("other", ["nowhere", "loop", "chain"])
-def test_like_names_an_entry_that_stands_by_itself(folder: Path, other: str) -> None:
+def test_like_is_a_chain(folder: Path) -> None:
+    """The nearest entry's word counts."""
+    (folder / "first.toml").write_text('like = "good"\nsuite = "trixie"\ntitle = "B"\n')
+    (folder / "second.toml").write_text('like = "first"\ntitle = "C"\n')
+    entry = catalog.builds(folder)["second"]
+    assert (entry.title, entry.suite, entry.size_mib) == ("C", "trixie", 2048)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [("nowhere", "is no other entry"), ("loop", "is like this one"), ("chain", "is like this one")],
+)
+def test_like_names_another_entry(folder: Path, other: str, said: str) -> None:
     (folder / "loop.toml").write_text(f'like = "{other}"\n')
-    (folder / "chain.toml").write_text('like = "good"\n')
-    with pytest.raises(ImageError, match="loop.toml: like: .* is no other entry"):
+    (folder / "chain.toml").write_text('like = "loop"\n')
+    with pytest.raises(ImageError, match=f"(loop|chain).toml: like: .* {said}"):
         catalog.load(folder)
+
+
+KERNELS = {
+    "debian-11": ("bullseye", "release"),
+    "debian-12": ("bookworm", "release"),
+    "debian-12-backports": ("bookworm", "backports"),
+    "debian-13": ("trixie", "release"),
+    "debian-13-backports": ("trixie", "backports"),
+    "debian-14": ("forky", "release"),
+    "debian-sid": ("sid", "release"),
+}
+
+
+@pytest.mark.parametrize("flavour", ["", "cloud", "rt"])
+@pytest.mark.parametrize("name", KERNELS)
+def test_each_suite_has_each_flavour(name: str, flavour: str) -> None:
+    suite, pocket = KERNELS[name]
+    entries = catalog.builds()
+    entry = entries["-".join(filter(None, (name, flavour)))]
+    package = "-".join(filter(None, ("linux-image", flavour, "amd64")))
+    assert (entry.suite, entry.kernel_pocket, entry.kernel) == (suite, pocket, package)
+    assert entry.packages == entries["debian-12"].packages
 
 
 def test_an_empty_catalog_is_said(tmp_path: Path) -> None:

@@ -62,6 +62,47 @@ def test_the_suite_comes_with_updates_and_security_but_no_backports(tmp_path: Pa
     assert {s.components for s in chosen} == {("main",)}
 
 
+def test_unstable_has_no_updates_and_no_security(tmp_path: Path) -> None:
+    sid = catalog.builds()["debian-sid"]
+    chosen = sources.for_entry(sid, *machine(tmp_path, "machine.sources"))
+    assert [(s.uri, s.suite) for s in chosen] == [("http://mirror.example/debian", "sid")]
+
+
+@pytest.mark.parametrize(
+    ("name", "suite"),
+    [("debian-12-backports", "bookworm-backports"), ("debian-13-backports-rt", "trixie-backports")],
+)
+@pytest.mark.parametrize("machine_s", ["machine.sources", "machine.list"])
+def test_a_kernel_of_backports_comes_from_the_release_s_mirror(
+    tmp_path: Path, name: str, suite: str, machine_s: str
+) -> None:
+    """Where the machine itself uses no backports, too; the root filesystem has none of them."""
+    found = catalog.builds()[name]
+    place = machine(tmp_path, machine_s)
+    root, kernel = sources.for_entry(found, *place), sources.for_kernel(found, *place)
+    assert suite not in [s.suite for s in root]
+    assert kernel[:-1] == root
+    assert (kernel[-1].uri, kernel[-1].suite) == ("http://mirror.example/debian", suite)
+    assert kernel[-1].options == root[0].options
+    plain = catalog.builds()[name.partition("-backports")[0]]
+    assert sources.for_kernel(plain, *place) == root
+
+
+def test_a_named_file_must_have_the_backports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own.list"
+    own.write_text("deb http://own.example/debian bookworm main\n")
+    monkeypatch.setenv(sources.ENVIRONMENT, str(own))
+    found = catalog.builds()["debian-12-backports"]
+    with pytest.raises(ImageError, match="serves no bookworm-backports"):
+        sources.for_kernel(found)
+    with own.open("a") as file:
+        file.write("deb http://own.example/debian bookworm-backports main\n")
+    assert [s.suite for s in sources.for_entry(found)] == ["bookworm"]
+    assert [s.suite for s in sources.for_kernel(found)] == ["bookworm", "bookworm-backports"]
+
+
 def test_an_embedded_key_survives_the_way_to_mmdebstrap(tmp_path: Path) -> None:
     chosen = sources.for_entry(entry(), *machine(tmp_path, "machine.sources"))
     written = tmp_path / "again.sources"

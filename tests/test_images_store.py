@@ -102,6 +102,7 @@ def test_an_unknown_name_gets_the_nearest(images: ImageStore) -> None:
         {"size_mib": 8192},
         {"installed_on": "virtio"},
         {"components": ("main", "contrib")},
+        {"kernel": "linux-image-rt-amd64"},
     ],
 )
 def test_what_makes_another_image_makes_another_address(
@@ -131,6 +132,20 @@ def test_another_key_makes_another_image(images: ImageStore) -> None:
     public = images.cache.root / "ssh" / "id_ed25519.pub"
     public.write_text("ssh-ed25519 AAAA other\n")
     assert images.prepared_key(entry) != before
+
+
+def test_flavours_and_backports_share_the_root_filesystem_of_their_suite(
+    images: ImageStore, tmp_path: Path
+) -> None:
+    """It is the dear part, and has no kernel in it."""
+    (tmp_path / "own.list").write_text(MIRROR + MIRROR.replace("bookworm", "bookworm-backports"))
+    entries = catalog.builds()
+    names = [
+        n for n in entries if n.startswith("debian-12") and not n.endswith(("dracut", "nested"))
+    ]
+    assert {"debian-12-cloud", "debian-12-rt", "debian-12-backports-cloud"} <= set(names)
+    assert len({images.rootfs_key(entries[name]) for name in names}) == 1
+    assert len({images.prepared_key(entries[name]) for name in names}) == len(names)
 
 
 def test_ide_and_virtio_images_share_their_root_filesystem(images: ImageStore) -> None:
@@ -175,16 +190,28 @@ def test_a_recipe_that_fails_is_one_line_with_its_log_kept(
 
 
 def test_the_probe_kernel_is_one_that_is_there(images: ImageStore) -> None:
+    """An unpacked one, else one whose packages a build has left, whatever the release's layout."""
     assert images.probe_kernel() is None
 
-    def maker(scratch: Path) -> dict[str, Any]:
-        (scratch / "vmlinuz").write_bytes(b"kernel")
-        (scratch / "rootfs.tar").write_bytes(b"tar")
+    def packages(scratch: Path) -> dict[str, Any]:
+        tree = scratch / "tree"
+        (tree / "DEBIAN").mkdir(parents=True)
+        control = "Package: p\nVersion: 1\nArchitecture: all\nMaintainer: x\nDescription: x\n"
+        (tree / "DEBIAN" / "control").write_text(control)
+        for name, content in (("linux-image-7", ""), ("linux-binary-7", "kernel")):
+            if content:
+                (tree / "boot").mkdir()
+                (tree / "boot" / "vmlinuz-7.2").write_text(content)
+            argv = ["dpkg-deb", "--build", str(tree), str(scratch / f"{name}_1_amd64.deb")]
+            subprocess.run(argv, check=True, capture_output=True)
+        shutil.rmtree(tree)
         return {}
 
-    path = images.cache.make("rootfs", "k", maker).path
-    assert images.probe_kernel() == path / "vmlinuz"
-    assert images.fetch_probe_kernel() == path / "vmlinuz"
+    images.cache.make("packages", "k", packages)
+    assert images.probe_kernel() is None
+    path = images.fetch_probe_kernel()
+    assert path.read_text() == "kernel"
+    assert images.probe_kernel() == path
 
 
 def test_the_default_is_what_the_machine_serves(images: ImageStore, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_the_cache_that_is_handed_over_has_the_image(
         return make
 
     outer.cache.make("prepared", outer.prepared_key(entry), maker("disk.qcow2"))
-    outer.cache.make("rootfs", outer.rootfs_key(entry), maker("vmlinuz"))
+    outer.cache.make("kernel", "k", maker("vmlinuz"))
     hand_over(outer, "debian-12", tmp_path / "to")
     assert "mirror" not in (tmp_path / "to" / SOURCES).read_text()
     monkeypatch.setenv(sources.ENVIRONMENT, str(tmp_path / "to" / SOURCES))

@@ -63,7 +63,16 @@ def _add_images(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         if error.name is not None and error.name.startswith("virtproof"):
             raise
         return
-    commands.add_parser(subparsers).set_defaults(call=commands.main)
+    commands.add_parser(subparsers).set_defaults(call=_images)
+
+
+def _images(arguments: argparse.Namespace) -> int:
+    from virtproof.images import commands
+    from virtproof.lab.admission import Admission
+    from virtproof.lab.runtime import runtime_directory
+
+    gate = Admission(runtime_directory()) if arguments.action == "build" else None
+    return commands.main(arguments, gate)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from virtproof.images.sources import Source
 
 RECIPE_DEADLINE_S = 1800
 LOG = "build.log"
+ROOTFS = "rootfs.tar"
 # What the machine's own apt is told about reaching its sources holds for ours as well.
 INHERITED = ("Acquire::http", "Acquire::https", "Acquire::Check-", "Acquire::Retries")
 
@@ -37,47 +38,69 @@ def apt_options() -> list[str]:
     return [line for line in lines if line.startswith(INHERITED) and not line.endswith(' "";')]
 
 
-def build(
-    entry: BuildEntry,
-    sources: list[Source],
-    scratch: Path,
-    progress: Callable[[str], None],
-    rootfs: Path | None,
+def rootfs(
+    entry: BuildEntry, sources: list[Source], scratch: Path, progress: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Make ``disk.raw`` in ``scratch``, and ``rootfs.tar`` and ``vmlinuz`` where ``rootfs`` is None.
-
-    Returns the recipe's facts: ``kernel`` (release) and ``root_uuid``.
-    """
-    need("mmdebstrap", "mke2fs", "sfdisk", "tar", "qemu-img")
+    """Make ``rootfs.tar`` in ``scratch``: the entry's packages without a kernel. Returns its facts."""
+    need("mmdebstrap", "tar")
     namespace.check()
     (scratch / "virtproof.sources").write_text("\n".join(s.stanza() for s in sources))
     (scratch / "apt-options").write_text("\n".join(apt_options()) + "\n")
     environment = {
-        "TMPDIR": str(scratch),
         **{k: v for k, v in os.environ.items() if k.lower().endswith("_proxy")},
         "VP_ARCH": entry.architecture,
         "VP_SUITE": entry.suite,
         "VP_PACKAGES": ",".join(entry.all_packages),
         "VP_SOURCES": str(scratch / "virtproof.sources"),
         "VP_APTOPTS": str(scratch / "apt-options"),
-        "VP_OUT": str(scratch),
-        "VP_WORK": str(scratch / "work"),
-        "VP_ROOTFS": str(rootfs or ""),
+    }
+    _run_recipe(entry, "rootfs", environment, scratch, progress)
+    _keep_only(scratch, ROOTFS)
+    return {"suite": entry.suite}
+
+
+def image(
+    entry: BuildEntry,
+    rootfs: Path,
+    packages: Path,
+    scratch: Path,
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
+    """Make ``disk.raw`` in ``scratch`` of a packed root filesystem and a directory of a kernel's packages.
+
+    Returns the recipe's facts: ``kernel`` (release), ``root_uuid``, and ``drivers``, those of the entry's
+    that this kernel has.
+    """
+    need("mke2fs", "sfdisk", "tar", "qemu-img")
+    namespace.check()
+    environment = {
+        "VP_ROOTFS": str(rootfs),
+        "VP_KERNEL": str(packages),
         "VP_TOOL": entry.tool,
         "VP_DRIVERS": " ".join(entry.drivers),
         "VP_MODULES_LATER": entry.modules_later,
+        "VP_FIRMWARE": entry.firmware,
+        "VP_TABLE": entry.table,
+        "VP_ROOT_TYPE": entry.root,
         "VP_SIZE_MIB": str(entry.size_mib),
         "VP_HOSTNAME": "guest",
     }
-    _run_recipe(entry, environment, scratch / LOG, progress)
+    _run_recipe(entry, "image", environment, scratch, progress)
     facts = json.loads((scratch / "facts.json").read_text(encoding="utf-8"))
     return {str(key): value for key, value in facts.items()}
 
 
 def _run_recipe(
-    entry: BuildEntry, environment: dict[str, str], log: Path, progress: Callable[[str], None]
+    entry: BuildEntry,
+    step: str,
+    environment: dict[str, str],
+    scratch: Path,
+    progress: Callable[[str], None],
 ) -> None:
-    script = ["timeout", str(RECIPE_DEADLINE_S), "sh", str(recipes() / "base.sh")]
+    script = ["timeout", str(RECIPE_DEADLINE_S), "sh", str(recipes() / "base.sh"), step]
+    places = {"TMPDIR": scratch, "VP_OUT": scratch, "VP_WORK": scratch / "work"}
+    environment = environment | {key: str(path) for key, path in places.items()}
+    log = scratch / LOG
     argv = namespace.as_root(script)
     with log.open("wb") as kept, spawned(argv, env=environment) as child:
         if child.stdout is None:
@@ -90,6 +113,12 @@ def _run_recipe(
     if status != 0:
         said = log.read_text(encoding="utf-8", errors="replace").strip()
         raise ImageError(f"building {entry.name} failed: {_telling(said)}", detail=said)
+
+
+def _keep_only(scratch: Path, name: str) -> None:
+    for path in scratch.iterdir():
+        if path.name != name:
+            namespace.remove_tree(path)
 
 
 def _telling(said: str) -> str:

@@ -88,27 +88,32 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _entry(path: Path, tables: dict[str, dict[str, Any]]) -> Entry:
-    own = tables[path.stem]
-    values = dict(own)
-    if "like" in own:
-        other = own["like"]
-        if other not in tables or other == path.stem or "like" in tables[other]:
-            raise ImageError(
-                f"{path}: like: {other!r} is no other entry that stands by itself",
-                hint="the name of a file beside it, without .toml",
-            )
-        values = {**tables[other], **own}
-    values.pop("like", None)
+    values = _with_those_it_is_like(path, tables)
     kind = values.get("kind", "build")
     if kind not in KINDS:
         raise ImageError(f"{path}: kind is {kind!r}", hint=f"one of: {', '.join(KINDS)}")
-    _check_known(path, kind, own)
+    _check_known(path, kind, tables[path.stem])
     if kind == "download":
         fields = _fields(path, DOWNLOAD, values)
         if fault := contradiction(values):
             raise ImageError(f"{path}: {fault}")
         return DownloadEntry(**fields)
     return BuildEntry(**_fields(path, BUILD, values))
+
+
+def _with_those_it_is_like(path: Path, tables: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The entry's values, and where it says nothing those of the entries that it is like."""
+    values, seen = dict(tables[path.stem]), [path.stem]
+    while "like" in values:
+        other = values.pop("like")
+        if other not in tables or other in seen:
+            why = "is like this one" if other in tables else "is no other entry"
+            raise ImageError(
+                f"{path}: like: {other!r} {why}", hint="the name of a file beside it, without .toml"
+            )
+        seen.append(other)
+        values = {**tables[other], **values}
+    return values
 
 
 def _check_known(path: Path, kind: str, own: dict[str, Any]) -> None:
@@ -146,8 +151,10 @@ def _checked(path: Path, key: str, value: Any, expected: Key) -> Any:
         raise ImageError(f"{path}: {key} is {value!r}, not {names[kind]}")
     if kind is list and not value:
         raise ImageError(f"{path}: {key} is empty")
-    if isinstance(wanted, tuple) and value not in wanted:
-        raise ImageError(f"{path}: {key} is {value!r}", hint=f"one of: {', '.join(wanted)}")
+    if isinstance(wanted, tuple):
+        for text in value if kind is list else [value]:
+            if text not in wanted:
+                raise ImageError(f"{path}: {key} is {text!r}", hint=f"one of: {', '.join(wanted)}")
     if isinstance(wanted, range) and value not in wanted:
         raise ImageError(f"{path}: {key} is {value}", hint=f"{wanted.start} to {wanted.stop - 1}")
     if isinstance(wanted, re.Pattern):

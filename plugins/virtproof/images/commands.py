@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from virtproof.errors import ImageError, VirtproofError
-from virtproof.images import catalog, sources
+from virtproof.images import catalog, several, sources
 from virtproof.images.cache import MANIFEST, WARM, read_manifest
-from virtproof.images.prepare import DISK
+from virtproof.images.entry import BuildEntry
+from virtproof.images.foreign import is_file_name
+from virtproof.images.prepare import DISK, Gate
 from virtproof.images.store import ImageStore, default_cache, default_image
 from virtproof.spec import Accel
 
@@ -47,6 +49,9 @@ def add_parser(
     build.add_argument("names", nargs="*", metavar="NAME", help="default: this machine's default")
     build.add_argument("--accel", choices=[a.value for a in Accel], default=Accel.TCG.value)
     build.add_argument(
+        "-j", "--jobs", type=_jobs, help="images at a time (default: by cores and memory)"
+    )
+    build.add_argument(
         "--apt-sources", metavar="FILE", help="a .list or .sources file to build from"
     )
     remove = actions.add_parser("remove", help="remove images from the cache")
@@ -60,13 +65,16 @@ def add_parser(
     return parser
 
 
-def main(args: argparse.Namespace) -> int:
-    """Run one of the actions; 0, or 1 with one line on stderr, or 130 after Ctrl-C."""
+def main(args: argparse.Namespace, gate: Gate | None = None) -> int:
+    """Run one of the actions, first boots through ``gate``.
+
+    0, or 1 with one line on stderr, or 130 after Ctrl-C.
+    """
     try:
         if getattr(args, "apt_sources", None):
             os.environ[sources.ENVIRONMENT] = str(Path(args.apt_sources).absolute())
         accel = Accel(getattr(args, "accel", Accel.TCG.value))
-        store = ImageStore(args.cache or default_cache(), accel, _progress)
+        store = ImageStore(args.cache or default_cache(), accel, _progress, gate)
         return {"list": _list, "build": _build, "remove": _remove}[args.action](store, args)
     except VirtproofError as error:
         print(f"virtproof: {error}", file=sys.stderr)
@@ -153,10 +161,31 @@ def _list(store: ImageStore, args: argparse.Namespace) -> int:
 
 
 def _build(store: ImageStore, args: argparse.Namespace) -> int:
+    if len(args.names) > 1:
+        return _build_several(store, args)
     for name in args.names or [default_image()]:
         begin = time.monotonic()
         image = store.prepared(name)
         print(f"{image.name}: ready after {time.monotonic() - begin:.0f} s, {image.path}")
+    return 0
+
+
+def _build_several(store: ImageStore, args: argparse.Namespace) -> int:
+    """As many at a time as the machine bears; 1 and their names where some failed."""
+    entries = catalog.load()
+    for name in args.names:
+        if not is_file_name(name):
+            catalog.find(entries, name)
+
+    def suite(name: str) -> str:
+        entry = entries.get(name)
+        return f"{entry.distribution} {entry.suite}" if isinstance(entry, BuildEntry) else name
+
+    names = several.spread(list(dict.fromkeys(args.names)), suite)
+    options = ["--accel", args.accel, "--cache", str(store.cache.root)]
+    failed = several.build(names, options, _progress, args.jobs or several.jobs())
+    if failed:
+        raise ImageError(f"not built: {', '.join(failed)}", hint="each said why above")
     return 0
 
 
@@ -186,24 +215,30 @@ def _remove(store: ImageStore, args: argparse.Namespace) -> int:
 
 
 def _orphans(store: ImageStore, gone: list[Path], *, everything: bool) -> Iterator[Path]:
-    """What only the removed images needed: root filesystems, the warm guests of them.
+    """What only the removed images needed: root filesystems, kernels' packages, the warm guests of them.
 
     With ``everything``, all other items too.
     """
     kept = [p for p in store.cache.items("prepared") if p not in gone]
-    needed = {_facts(path).get("rootfs") for path in kept}
-    freed = {_facts(path).get("rootfs") for path in gone}
-    for path in store.cache.items("rootfs"):
-        if everything or (path.name in freed and path.name not in needed):
-            yield path
+    for kind in ("rootfs", "packages"):
+        needed = {_facts(path).get(kind) for path in kept}
+        freed = {_facts(path).get(kind) for path in gone}
+        for path in store.cache.items(kind):
+            if everything or (path.name in freed and path.name not in needed):
+                yield path
     digests = {_digest(path) for path in kept}
     for path in store.cache.items(WARM):
         if _facts(path).get("image") not in digests:
             yield path
     if everything:
-        for kind in ("packages", "kernel"):
-            yield from store.cache.items(kind)
+        yield from store.cache.items("kernel")
         yield from sorted((store.cache.root / "quarantine").iterdir())
+
+
+def _jobs(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 64):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 64")
+    return int(text)
 
 
 def _age(seconds: float) -> str:

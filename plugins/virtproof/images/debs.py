@@ -20,40 +20,45 @@ DIRECTORIES = (
 )
 
 
-def download(entry: BuildEntry, archives: list[Source], scratch: Path) -> dict[str, Any]:
-    """Put the .deb of the kernel that ``entry.update_kernel`` stands for into ``scratch``."""
+def download(
+    entry: BuildEntry, package: str, archives: list[Source], scratch: Path
+) -> dict[str, Any]:
+    """Put into ``scratch`` the .deb of the kernel that ``package`` depends on, and those which that needs.
+
+    Only what is called ``linux-...``: the rest of what a kernel needs every system has.
+    """
     need("apt-get", "apt-cache")
     apt = scratch / "apt"
     options = _private_apt(apt, entry, archives)
     output(["apt-get", *options, "update"], f"{entry.name}: apt-get update")
-    package = _kernel_package(entry, options)
-    uris = output(
-        ["apt-get", *options, "download", "--print-uris", package], f"{entry.name}: {package}"
-    )
-    if not uris.strip():
-        raise ImageError(f"{entry.name}: apt has no {package}")
+    found = [name for name in _depends(entry, options, package) if name.startswith("linux-image-")]
+    if not found:
+        raise ImageError(f"{entry.name}: {package} depends on no kernel package")
+    wanted = found[:1]
+    for name in wanted:  # which grows
+        more = [n for n in _depends(entry, options, name) if n.startswith("linux-")]
+        wanted += [n for n in more if n not in wanted]
     output(
-        ["env", f"--chdir={scratch}", "apt-get", *options, "download", package],
-        f"{entry.name}: downloading {package}",
+        ["env", f"--chdir={scratch}", "apt-get", *options, "download", *wanted],
+        f"{entry.name}: downloading {found[0]}",
     )
     shutil.rmtree(apt)
-    return {"package": package, "kernel": package.removeprefix("linux-image-")}
+    return {"package": found[0], "kernel": found[0].removeprefix("linux-image-")}
 
 
 def extract_kernel(packages: Path, scratch: Path) -> dict[str, Any]:
     """Put ``vmlinuz`` of the kernel package in ``packages`` into ``scratch``."""
     need("dpkg-deb")
-    found = sorted(packages.glob("linux-image-*.deb"))
-    if not found:
-        raise ImageError(f"no kernel package in {packages}")
     tree = scratch / "tree"
-    output(["dpkg-deb", "-x", str(found[0]), str(tree)], f"unpacking {found[0].name}")
-    kernels = sorted((tree / "boot").glob("vmlinuz-*"))
-    if not kernels:
-        raise ImageError(f"{found[0].name} holds no vmlinuz")
-    kernels[0].rename(scratch / "vmlinuz")
-    shutil.rmtree(tree)
-    return {"kernel": kernels[0].name.removeprefix("vmlinuz-")}
+    for package in sorted(packages.glob("linux-image-*.deb")) + sorted(
+        packages.glob("linux-binary-*.deb")
+    ):
+        output(["dpkg-deb", "-x", str(package), str(tree)], f"unpacking {package.name}")
+        for kernel in sorted(tree.glob("boot/vmlinuz-*")):
+            kernel.rename(scratch / "vmlinuz")
+            shutil.rmtree(tree)
+            return {"kernel": kernel.name.removeprefix("vmlinuz-")}
+    raise ImageError(f"no kernel package in {packages}")
 
 
 def _private_apt(apt: Path, entry: BuildEntry, archives: list[Source]) -> list[str]:
@@ -74,6 +79,7 @@ def _private_apt(apt: Path, entry: BuildEntry, archives: list[Source]) -> list[s
         "Dir::Etc::trusted": "/etc/apt/trusted.gpg",
         "Dir::Etc::trustedparts": "/etc/apt/trusted.gpg.d",
         "APT::Architecture": entry.architecture,
+        "APT::Default-Release": _release(entry, archives),
         "Acquire::Languages": "none",
         "APT::Sandbox::User": "",
         "Debug::NoLocking": "1",
@@ -82,12 +88,16 @@ def _private_apt(apt: Path, entry: BuildEntry, archives: list[Source]) -> list[s
     return ["-qq", *options]
 
 
-def _kernel_package(entry: BuildEntry, options: list[str]) -> str:
-    """The package with the kernel itself: what the flavour's meta package depends on."""
-    argv = ["apt-cache", *options[1:], "depends", "--important", entry.update_kernel]
-    said = output(argv, f"{entry.name}: {entry.update_kernel}")
-    for line in said.splitlines():
-        name = line.partition("Depends:")[2].strip()
-        if name.startswith("linux-image-") and name != entry.update_kernel:
-            return name
-    raise ImageError(f"{entry.name}: {entry.update_kernel} depends on no kernel package")
+def _release(entry: BuildEntry, archives: list[Source]) -> str:
+    """The suite whose versions are wanted: backports where they are among the archives."""
+    suites = [source.suite for source in archives]
+    wanted = f"{entry.suite}-{entry.kernel_pocket}"
+    return wanted if wanted in suites else ""
+
+
+def _depends(entry: BuildEntry, options: list[str], package: str) -> list[str]:
+    """What a package needs, without alternatives and virtual names."""
+    argv = ["apt-cache", *options[1:], "depends", "--important", package]
+    said = output(argv, f"{entry.name}: {package}")
+    names = [line.partition("epends: ")[2].strip() for line in said.splitlines() if "|" not in line]
+    return [name for name in names if name and not name.startswith("<")]

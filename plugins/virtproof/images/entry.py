@@ -16,14 +16,19 @@ FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 TOOLS = ("initramfs-tools", "dracut")
 BUSES = ("ide", "virtio")
 LATER = ("dep", "list", "most")
+POCKETS = ("release", "updates", "security")
 FORMATS = ("qcow2", "raw", "qcow2.xz", "raw.xz")
 CLEAR_SIGNED = "inline"
 
 
 @dataclass(frozen=True, slots=True)
 class BuildEntry:
-    """An image that is built from packages. ``drivers``: what its first initramfs holds to find the root.
+    """An image that is built from packages. ``drivers``: what its first initramfs holds to find the root,
+    as far as the kernel has it.
 
+    ``pockets``: the suite's archives that the root filesystem is made of. ``kernel``: the package that
+    depends on the kernel; ``kernel_pocket``: the archive that it comes from ("backports": one more).
+    ``firmware``, ``table``, ``root``: what boots it, its partition table, the kind of its root.
     ``modules_later``: initramfs-tools' MODULES after the build. ``space_mib``: free space that the
     build needs in the cache. ``size_mib``: size of the disk that the guest sees.
     """
@@ -34,12 +39,18 @@ class BuildEntry:
     suite: str
     architecture: str
     components: tuple[str, ...]
+    pockets: tuple[str, ...]
     packages: tuple[str, ...]
+    kernel: str
+    kernel_pocket: str
     tool: str
     drivers: tuple[str, ...]
     modules_later: str
     installed_on: str
     update_kernel: str
+    firmware: str
+    table: str
+    root: str
     size_mib: int
     space_mib: int
     verified: bool
@@ -47,7 +58,7 @@ class BuildEntry:
 
     @property
     def all_packages(self) -> tuple[str, ...]:
-        """What is installed: the list of the entry and its initramfs tool."""
+        """What is installed before the kernel: the list of the entry and its initramfs tool."""
         return (*self.packages, self.tool)
 
 
@@ -116,11 +127,17 @@ BUILD: dict[str, Key] = _COMMON | {
     "kind": Key("kind", str, ("build",), "build"),
     "suite": Key("suite", str, WORD),
     "components": Key("components", list, WORD),
+    "pockets": Key("pockets", list, POCKETS, POCKETS),
     "installed_on": Key("installed_on", str, BUSES),
     "rootfs.packages": Key("packages", list, WORD),
+    "kernel.package": Key("kernel", str, WORD),
+    "kernel.pocket": Key("kernel_pocket", str, ("release", "backports"), "release"),
     "initramfs.drivers": Key("drivers", list, WORD),
     "initramfs.modules_later": Key("modules_later", str, LATER),
     "update.kernel": Key("update_kernel", str, WORD),
+    "disk.firmware": Key("firmware", str, ("bios",), "bios"),
+    "disk.table": Key("table", str, ("mbr",), "mbr"),
+    "disk.root": Key("root", str, ("ext4",), "ext4"),
     "disk.size_mib": Key("size_mib", int, range(512, 1 << 20)),
 }
 DOWNLOAD: dict[str, Key] = _COMMON | {

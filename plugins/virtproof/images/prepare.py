@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from virtproof.errors import ImageError
 from virtproof.images import base, firstboot, namespace, seed
@@ -17,42 +20,62 @@ from virtproof.spec import Accel
 
 FIRST_BOOT = "first-boot.sh"
 DISK = "disk.qcow2"
-ROOTFS = ("rootfs.tar", "vmlinuz")
 # Seen on two cores; what the progress line says, so that nobody thinks it hangs.
 ABOUT_S = {Accel.TCG: 60, Accel.KVM: 12}
 
 
+class Gate(Protocol):
+    """What lets guests in by memory and cores (the lab's admission)."""
+
+    def starting(self) -> contextlib.AbstractContextManager[None]:
+        """Hold one of as many turns as there are cores; waits for one."""
+        ...
+
+    def enter(self, name: str, mib: int, waits: Callable[[str], None]) -> None:
+        """Claim memory; waits while there is too little."""
+        ...
+
+    def leave(self, name: str) -> None:
+        """Give the memory back."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """What every preparation needs. ``public_key``: the line for root's authorized_keys."""
+    """What every preparation needs. ``public_key``: the line for root's authorized_keys.
+
+    ``gate``: whom a first boot waits for; nobody where it is None, as in a process that has guests.
+    """
 
     cache: Cache
     accel: Accel
     public_key: str
+    gate: Gate | None = None
 
-    def of_entry(
-        self,
-        entry: BuildEntry,
-        sources: list[Source],
-        rootfs: Item | None,
-        rootfs_key: str,
-        scratch: Path,
-    ) -> dict[str, Any]:
-        """Build and prepare; a root filesystem made on the way becomes an item of its own."""
+    def rootfs(self, entry: BuildEntry, archives: list[Source], scratch: Path) -> dict[str, Any]:
+        """The packed root filesystem that all images of the entry's packages share."""
         say = self.cache.progress
-        say(f"building {entry.name}: root filesystem (1/3), about {10 if rootfs else 60} s")
-        tar = rootfs.path / ROOTFS[0] if rootfs else None
+        say(f"{entry.name}: root filesystem of {entry.suite}, about 60 s")
         try:
-            facts = base.build(entry, sources, scratch, say, tar)
+            return base.rootfs(entry, archives, scratch, say)
         except ImageError as error:
             raise self._logged(error, entry.name) from None
-        finally:
-            if (scratch / ROOTFS[1]).exists():  # of use to the next attempt, whatever failed after
-                self._keep_rootfs(entry, scratch, rootfs_key)
-        step = f"{entry.name}: first boot (3/3)"
+
+    def of_entry(
+        self, entry: BuildEntry, rootfs: Item, kernel: Item, scratch: Path
+    ) -> dict[str, Any]:
+        """Build of a root filesystem and a kernel's packages, and prepare."""
+        say = self.cache.progress
+        say(f"{entry.name}: disk (1/2), about 30 s")
+        try:
+            facts = base.image(entry, rootfs.path / base.ROOTFS, kernel.path, scratch, say)
+        except ImageError as error:
+            raise self._logged(error, entry.name) from None
+        step = f"{entry.name}: first boot (2/2)"
         disk = scratch / "disk.raw"
         facts |= self._first_boot(step, entry.name, disk, "raw", entry.installed_on, own=True)
-        return {**facts, "name": entry.name, "rootfs": rootfs_key}
+        made_of = {"rootfs": rootfs.path.name, "packages": kernel.path.name}
+        return {**facts, **made_of, "name": entry.name}
 
     def of_file(self, path: Path, checked: Checked, scratch: Path) -> dict[str, Any]:
         """A copy of a user's image, prepared; the file itself is only read."""
@@ -64,14 +87,6 @@ class Maker:
         facts = self._first_boot(step, path.name, disk, "qcow2", "virtio", own=False)
         return {**facts, "name": path.name}
 
-    def _keep_rootfs(self, entry: BuildEntry, scratch: Path, key: str) -> None:
-        def keep(kept: Path) -> dict[str, Any]:
-            for name in ROOTFS:
-                (scratch / name).rename(kept / name)
-            return {"suite": entry.suite}
-
-        self.cache.make("rootfs", key, keep)
-
     def _first_boot(
         self, step: str, name: str, disk: Path, form: str, bus: str, *, own: bool
     ) -> dict[str, Any]:
@@ -82,9 +97,9 @@ class Maker:
         script = (base.recipes() / FIRST_BOOT).read_text(encoding="utf-8")
         seed.write_seed(iso, seed.files(script, self.public_key, built=own))
         try:
-            facts = firstboot.run(
-                firstboot.FirstBoot(disk, form, bus, iso, console, self.accel, own)
-            )
+            boot = firstboot.FirstBoot(disk, form, bus, iso, console, self.accel, own)
+            with self._let_in(boot.memory_mib, name):
+                facts = firstboot.run(boot)
         except ImageError as error:
             text = console.read_text(encoding="utf-8", errors="replace") if console.exists() else ""
             raise self._logged(ImageError(error.what, hint=error.hint, detail=text), name) from None
@@ -98,6 +113,19 @@ class Maker:
                 namespace.remove_tree(path)
         new.rename(scratch / DISK)
         return dict(facts)
+
+    @contextlib.contextmanager
+    def _let_in(self, mib: int, name: str) -> Iterator[None]:
+        if self.gate is None:
+            yield
+            return
+        claim = f"image-{uuid.uuid4().hex}"
+        self.gate.enter(claim, mib, lambda why: self.cache.progress(f"{name}: {why}"))
+        try:
+            with self.gate.starting():
+                yield
+        finally:
+            self.gate.leave(claim)
 
     def _logged(self, error: ImageError, name: str) -> ImageError:
         log = self.cache.keep_failed(name, error.detail or error.what)

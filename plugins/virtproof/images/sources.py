@@ -15,7 +15,6 @@ from virtproof.images.entry import BuildEntry
 ENVIRONMENT = "VIRTPROOF_APT_SOURCES"
 APT = Path("/etc/apt")
 OS_RELEASE = Path("/etc/os-release")
-POCKETS = ("", "-updates", "-security")
 # The archives of these suites, under every name that a sources file may call them by.
 DISTRIBUTION = {
     "debian": re.compile(
@@ -65,7 +64,7 @@ def parse(path: Path) -> list[Source]:
 
 
 def for_entry(entry: BuildEntry, apt: Path = APT, os_release: Path = OS_RELEASE) -> list[Source]:
-    """The archives that an image is built of: its suite with updates and security fixes.
+    """The archives that a root filesystem is built of: its suite with updates and security fixes.
 
     From the file that VIRTPROOF_APT_SOURCES names, as it stands; else from the machine's own
     sources of that distribution: those that serve the suite, or its neighbour's with the suite replaced.
@@ -85,6 +84,24 @@ def for_entry(entry: BuildEntry, apt: Path = APT, os_release: Path = OS_RELEASE)
     return chosen
 
 
+def for_kernel(entry: BuildEntry, apt: Path = APT, os_release: Path = OS_RELEASE) -> list[Source]:
+    """The archives that the entry's kernel is taken from: those of ``for_entry``, and its backports.
+
+    Backports lie beside the release itself, on the same mirror, whether the machine uses them or not.
+    """
+    chosen = for_entry(entry, apt, os_release)
+    if entry.kernel_pocket == "release":
+        return chosen
+    suite = f"{entry.suite}-{entry.kernel_pocket}"
+    if named := os.environ.get(ENVIRONMENT):
+        found = [s for s in parse(Path(named)) if s.suite == suite]
+        if not found:
+            raise ImageError(f"{named} serves no {suite}", hint=f"{entry.name}'s kernel is in it")
+        return chosen + found
+    release = next(source for source in chosen if source.suite == entry.suite)
+    return [*chosen, Source(release.uri, suite, release.components, release.options)]
+
+
 def serves(entry: BuildEntry, apt: Path = APT, os_release: Path = OS_RELEASE) -> bool:
     """Whether the machine's sources name this very suite: then it is the natural default."""
     if os.environ.get(ENVIRONMENT):
@@ -99,7 +116,8 @@ def _named(path: Path, entry: BuildEntry) -> list[Source]:
     found = parse(path)
     if not any(s.suite == entry.suite for s in found):
         raise ImageError(f"{path} serves no {entry.suite}", hint=f"{entry.name} is made of it")
-    return [s for s in found if _release(s.suite) == entry.suite]
+    backports = f"{entry.suite}-backports"
+    return [s for s in found if _release(s.suite) == entry.suite and s.suite != backports]
 
 
 def _is_of(source: Source, distribution: str, os_release: Path) -> bool:
@@ -129,8 +147,9 @@ def _moved(suite: str, to: str) -> str:
 def _wanted(found: list[Source], entry: BuildEntry) -> list[Source]:
     """Each archive once, with the entry's components; none without the suite itself."""
     chosen: dict[tuple[str, str], Source] = {}
+    suites = {entry.suite if p == "release" else f"{entry.suite}-{p}" for p in entry.pockets}
     for source in found:
-        if source.suite in [entry.suite + pocket for pocket in POCKETS]:
+        if source.suite in suites:
             new = Source(source.uri, source.suite, entry.components, source.options)
             chosen.setdefault((new.uri, new.suite), new)
     return list(chosen.values()) if any(s.suite == entry.suite for s in chosen.values()) else []

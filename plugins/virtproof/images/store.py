@@ -14,12 +14,13 @@ from virtproof.images.cache import Cache, Item, default_cache, sha256
 from virtproof.images.child import need, output
 from virtproof.images.entry import BuildEntry
 from virtproof.images.keys import key_pair
-from virtproof.images.prepare import DISK, FIRST_BOOT, Maker
+from virtproof.images.prepare import DISK, FIRST_BOOT, Gate, Maker
 from virtproof.spec import Accel
 
 __all__ = ["ImageStore", "PreparedImage", "default_cache", "default_image"]
 
-DISK_RECIPES = ("base.sh", "disk.sh", "guest.sh")
+RECIPES = ("base.sh", "image.sh", "inside.sh", "kernel.sh", "guest.sh", "drivers.sh", "grub.sh")
+FALLBACK = "debian-12"
 FIRST_BOOT_SPACE_MIB = 1024
 PROBE_SPACE_MIB = 500  # the package, and what it unpacks to
 TOOLS = ("initramfs-tools", "dracut")
@@ -56,16 +57,23 @@ def default_image() -> str:
     for entry in entries.values():
         if entry.verified and sources.serves(entry):
             return entry.name
-    return next(iter(entries))
+    return FALLBACK
 
 
 class ImageStore:
-    """Prepared images in a cache. ``accel`` is what first boots run on."""
+    """Prepared images in a cache. ``accel`` is what first boots run on, ``gate`` what they wait for."""
 
-    def __init__(self, cache: Path, accel: Accel, progress: Callable[[str], None] = _quiet) -> None:
+    def __init__(
+        self,
+        cache: Path,
+        accel: Accel,
+        progress: Callable[[str], None] = _quiet,
+        gate: Gate | None = None,
+    ) -> None:
         self.cache = Cache(cache, progress)
         self.accel = accel
         self.progress = progress
+        self.gate = gate
         self._digests: dict[tuple[Path, int, int, int], str] = {}
 
     def prepared(self, name: str) -> PreparedImage:
@@ -89,18 +97,14 @@ class ImageStore:
     def packages(self, name: str) -> Path:
         """A directory with the packages (.deb) of a second kernel for that catalog image."""
         entry = catalog.find_build(catalog.load(), name)
-        key = _digest([entry.suite, entry.architecture, entry.update_kernel])
-        with self.cache.locked(f"packages-{key}", f"{name}: second kernel"):
-            item = self.cache.get("packages", key) or self._download(entry, key)
-        return item.path
+        return self._packages(entry, entry.update_kernel).path
 
     def probe_kernel(self) -> Path | None:
         """A stock kernel (vmlinuz) that is already in the cache; None where there is none."""
-        for kind in ("rootfs", "kernel"):
-            for path in self.cache.items(kind):
-                item = self.cache.get(kind, path.name, only="vmlinuz")
-                if item is not None:
-                    return item.path / "vmlinuz"
+        for path in self.cache.items("kernel"):
+            item = self.cache.get("kernel", path.name)
+            if item is not None:
+                return item.path / "vmlinuz"
         return None
 
     def fetch_probe_kernel(self) -> Path:
@@ -108,7 +112,8 @@ class ImageStore:
         if (found := self.probe_kernel()) is not None:
             return found
         self.cache.check_space("the kernel for the accelerator probe", PROBE_SPACE_MIB)
-        packages = self.packages(default_image())
+        here = self.cache.items("packages")
+        packages = here[0] if here else self.packages(default_image())
         key = packages.name
         with self.cache.locked(f"kernel-{key}", "kernel for the accelerator probe"):
             item = self.cache.get("kernel", key) or self.cache.make(
@@ -123,26 +128,46 @@ class ImageStore:
         made of newer ones by removing it.
         """
         parts = [self.rootfs_key(entry), entry.tool, entry.drivers, entry.modules_later]
-        parts += [str(entry.size_mib), entry.installed_on, *_texts(*DISK_RECIPES)]
-        return _digest([*parts, self._seed(built=True)])
+        parts += [str(entry.size_mib), entry.installed_on, entry.kernel, entry.kernel_pocket]
+        parts += [entry.firmware, entry.table, entry.root]
+        chosen = (entry.tool, f"boot-{entry.firmware}", f"root-{entry.root}")
+        recipes = (*RECIPES, *(f"{name}.sh" for name in chosen))
+        return _digest([*parts, *_texts(*recipes), self._seed(built=True)])
 
     def rootfs_key(self, entry: BuildEntry) -> str:
         """Address of the entry's root filesystem: packages, suites, and the recipe."""
         suites = sorted({source.suite for source in sources.for_entry(entry)})
         parts = [entry.distribution, entry.suite, entry.architecture, entry.components, suites]
-        return _digest([*parts, sorted(entry.all_packages), *_texts("rootfs.sh")])
+        return _digest([*parts, sorted(entry.all_packages), *_texts("base.sh", "rootfs.sh")])
 
     def _build(self, entry: BuildEntry, key: str) -> Item:
         need("qemu-system-x86_64", "qemu-img")
         self.cache.check_space(f"building {entry.name}", entry.space_mib)
-        archives, rootfs_key = sources.for_entry(entry), self.rootfs_key(entry)
-        maker = Maker(self.cache, self.accel, self._public_key())
-        with self.cache.locked(f"rootfs-{rootfs_key}", f"{entry.name}: root filesystem"):
-            rootfs = self.cache.get("rootfs", rootfs_key)
+        maker = Maker(self.cache, self.accel, self._public_key(), self.gate)
+        rootfs, kernel = self._rootfs(entry, maker), self._packages(entry, entry.kernel)
+        return self.cache.make(
+            "prepared", key, lambda scratch: maker.of_entry(entry, rootfs, kernel, scratch)
+        )
+
+    def _rootfs(self, entry: BuildEntry, maker: Maker) -> Item:
+        """The packed root filesystem; its lock is held no longer than it is made."""
+        archives, key = sources.for_entry(entry), self.rootfs_key(entry)
+        with self.cache.locked(f"rootfs-{key}", f"{entry.name}: root filesystem"):
+            return self.cache.get("rootfs", key) or self.cache.make(
+                "rootfs", key, lambda scratch: maker.rootfs(entry, archives, scratch)
+            )
+
+    def _packages(self, entry: BuildEntry, package: str) -> Item:
+        """The packages of the kernel that ``package`` stands for."""
+        archives = sources.for_kernel(entry)
+        suites = sorted({source.suite for source in archives})
+        key = _digest([entry.distribution, suites, entry.architecture, package])
+        with self.cache.locked(f"packages-{key}", f"{entry.name}: {package}"):
+            if (item := self.cache.get("packages", key)) is not None:
+                return item
+            self.progress(f"{entry.name}: downloading {package}")
             return self.cache.make(
-                "prepared",
-                key,
-                lambda scratch: maker.of_entry(entry, archives, rootfs, rootfs_key, scratch),
+                "packages", key, lambda scratch: debs.download(entry, package, archives, scratch)
             )
 
     def _of_file(self, path: Path) -> PreparedImage:
@@ -154,7 +179,7 @@ class ImageStore:
                 need("qemu-system-x86_64", "qemu-img")
                 space_mib = (checked.actual_bytes >> 20) * 2 + FIRST_BOOT_SPACE_MIB
                 self.cache.check_space(f"preparing {path.name}", space_mib)
-                maker = Maker(self.cache, self.accel, self._public_key())
+                maker = Maker(self.cache, self.accel, self._public_key(), self.gate)
                 item = self.cache.make(
                     "prepared", key, lambda scratch: maker.of_file(path, checked, scratch)
                 )
@@ -168,13 +193,6 @@ class ImageStore:
             self.progress(f"{path.name}: reading")
             self._digests[seen] = sha256(path)
         return self._digests[seen]
-
-    def _download(self, entry: BuildEntry, key: str) -> Item:
-        self.progress(f"{entry.name}: downloading a second kernel ({entry.update_kernel})")
-        archives = sources.for_entry(entry)
-        return self.cache.make(
-            "packages", key, lambda scratch: debs.download(entry, archives, scratch)
-        )
 
     def _image(self, name: str, item: Item, installed_on: str) -> PreparedImage:
         tool = str(item.facts.get("initramfs"))
