@@ -21,6 +21,7 @@ from virtproof.guest.connection import Connection
 from virtproof.images.store import ImageStore, default_cache
 from virtproof.lab import PrivateLab, open_lab
 from virtproof.spec import Accel
+from windows_packages import Authorities, write_medium
 
 TOOLS = ("unshare", "libvirtd", "dnsmasq", "ip", "qemu-img", "qemu-system-x86_64")
 
@@ -143,3 +144,36 @@ def theirs(runtime: Path, tmp_path: Path) -> Iterator[Theirs]:
         users.virsh("pool-define-as", users.pool, "dir", "--target", str(tmp_path / "pool"))
         users.virsh("pool-start", users.pool)
         yield users
+
+
+# --- media of Windows drivers (windows_packages) ----------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def authorities() -> Authorities:
+    """The keys that the tests' driver packages are signed by."""
+    if host.find_program("osslsigncode") is None:
+        pytest.skip("osslsigncode signs the tests' catalogs, and is not installed")
+    return Authorities()
+
+
+@pytest.fixture(scope="session")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("signing")
+
+
+@pytest.fixture(scope="session")
+def test_root(authorities: Authorities, scratch: Path) -> Path:
+    """The certificate of the tests' own root, as PEM."""
+    return authorities.root.write(scratch / "root")[0]
+
+
+@pytest.fixture(scope="session")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory, authorities: Authorities, scratch: Path
+) -> Path:
+    """A folder like virtio-win's ISO: all drivers for five platforms, none of them with a defect."""
+    root = tmp_path_factory.mktemp("medium") / "virtio-win-0.1.271"
+    root.mkdir()
+    write_medium(root, authorities, scratch)
+    return root

@@ -23,38 +23,11 @@ from virtproof.windows.package import Package, packages
 from virtproof.windows.platform import Arch, windows_of
 from windows_packages import Authorities, Signing
 
-if host.find_program("osslsigncode") is None:
-    pytest.skip(
-        "osslsigncode signs the tests' catalogs, and is not installed", allow_module_level=True
-    )
-
 
 @pytest.fixture(scope="module")
-def authorities() -> Authorities:
-    return Authorities()
-
-
-@pytest.fixture(scope="module")
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("signing")
-
-
-@pytest.fixture(scope="module")
-def trusting(authorities: Authorities, scratch: Path) -> Trust:
-    """Windows' roots and the test's own."""
-    certificate, _ = authorities.root.write(scratch / "root")
-    return trust([certificate], made.NOW)
-
-
-@pytest.fixture(scope="module")
-def whole(
-    tmp_path_factory: pytest.TempPathFactory, authorities: Authorities, scratch: Path
-) -> Path:
-    """A folder with all drivers for five platforms, none of them with a defect."""
-    root = tmp_path_factory.mktemp("medium") / "virtio-win-0.1.271"
-    root.mkdir()
-    made.write_medium(root, authorities, scratch)
-    return root
+def trusting(test_root: Path) -> Trust:
+    """Windows' roots and the tests' own."""
+    return trust([test_root], made.NOW)
 
 
 @pytest.fixture

@@ -186,13 +186,13 @@ def test_a_large_text_takes_bounded_time() -> None:
         assert time.process_time() - begin < 60
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(st.binary(max_size=400) | st.text(max_size=400).map(lambda text: text.encode("utf-16")))
 def test_no_bytes_raise_anything_but_the_readers_error(data: bytes) -> None:
     _read_all(data)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(
     st.lists(
         st.sampled_from(

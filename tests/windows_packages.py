@@ -56,7 +56,7 @@ class Identity:
         usages: Sequence[str] = (),
         *,
         ca: bool = False,
-        valid: tuple[datetime, datetime] = (NOW - timedelta(365), NOW + timedelta(3650)),
+        valid: tuple[datetime, datetime] = (NOW - timedelta(3000), NOW + timedelta(9000)),
     ) -> Identity:
         """Somebody's certificate, by this one; a CA's is valid for as long as the root's."""
         valid = ALWAYS if ca else valid

@@ -12,6 +12,7 @@ from virtproof.errors import UsageError, VirtproofError
 from virtproof.history import commands as history
 from virtproof.report.export import commands as export
 from virtproof.windows import image_command as windows_image
+from virtproof.windows import medium_command as virtio_win
 
 _INTERRUPTED = 128 + 2  # as a shell reports SIGINT
 
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_parser(subparsers).set_defaults(call=export.main)
     history.add_parser(subparsers).set_defaults(call=history.main)
     windows_image.add_parser(subparsers).set_defaults(call=windows_image.main)
+    virtio_win.add_parser(subparsers).set_defaults(call=virtio_win.main)
     clean = subparsers.add_parser("clean", help="end and remove what killed runs have left")
     clean.add_argument("--libvirt", metavar="URI", help="on this libvirt, instead of in labs")
     clean.add_argument("--pool", metavar="NAME", help="look in this storage pool too")

@@ -53,6 +53,8 @@ class Controller:
         if self._fault:
             terminalreporter.line(f"virtproof: {self._fault}", red=True)
         if self._run is None:
+            for reason in _all_skipped(terminalreporter):
+                terminalreporter.line(reason)
             return
         terminalreporter.section("virtproof")
         writer = self._config.get_terminal_writer()
@@ -71,3 +73,12 @@ class Controller:
     def _shown(self) -> Path:
         here = self._config.invocation_params.dir
         return self._out.relative_to(here) if self._out.is_relative_to(here) else self._out
+
+
+def _all_skipped(terminalreporter: pytest.TerminalReporter) -> list[str]:
+    """Where all that was selected was skipped: each reason once, which says what to give."""
+    stats = terminalreporter.stats
+    if any(stats.get(outcome) for outcome in ("passed", "failed", "error")):
+        return []
+    reasons = [report.longrepr[2].removeprefix("Skipped: ") for report in stats.get("skipped", ())]
+    return list(dict.fromkeys(reasons))

@@ -15,7 +15,7 @@ from virtproof.claims import claim
 from virtproof.errors import LabGoneError, UsageError, VirtproofError
 from virtproof.guest.failure import BootFailedError
 from virtproof.measure.results import GuestRecord, TestRecord
-from virtproof.plugin import evidence, guests
+from virtproof.plugin import evidence, guests, virtio_win
 from virtproof.plugin.cells import CELL, cell
 from virtproof.plugin.comparing import CANNOT_TELL, UNSURE, compare
 from virtproof.plugin.controller import Controller
@@ -97,9 +97,11 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     try:
         options = read_options(config)
+        medium = virtio_win.read_medium(config)
     except VirtproofError as error:
         raise pytest.UsageError(f"virtproof: {error}") from None
     config.stash[OPTIONS] = options
+    config.stash[virtio_win.MEDIUM] = medium
     config.stash[RUN] = Run(options, Progress(config))
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Controller(config, options.out), "virtproof-controller")
@@ -107,6 +109,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     guests.generate(metafunc, metafunc.config.stash[OPTIONS].images)
+    virtio_win.generate(metafunc)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

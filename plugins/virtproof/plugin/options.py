@@ -12,7 +12,7 @@ import pytest
 from virtproof.errors import UsageError
 from virtproof.images import catalog, foreign
 from virtproof.images.store import default_cache, default_image
-from virtproof.plugin import plan, windows
+from virtproof.plugin import plan, virtio_win, windows
 from virtproof.workload.profiles import Effort
 
 ACCELERATORS = ("auto", "kvm", "tcg")
@@ -46,7 +46,9 @@ def add_options(parser: pytest.Parser) -> None:
         "--pool", metavar="NAME", help="storage pool for disks, with --libvirt (default: default)"
     )
     _add_effort(group)
-    windows.add_options(parser.getgroup("virtproof-windows", "Windows (pytest -k windows)"))
+    of_windows = parser.getgroup("virtproof-windows", "Windows (pytest -k windows)")
+    virtio_win.add_options(of_windows)
+    windows.add_options(of_windows)
     plan.add_options(parser.getgroup("virtproof-compare", "comparing guests (./run compare)"))
     group.addoption("--out", default="out", metavar="DIR", help="where results go (default: out)")
     group.addoption(

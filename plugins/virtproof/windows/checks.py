@@ -11,6 +11,7 @@ from collections.abc import Callable
 from virtproof.errors import PackageError
 from virtproof.windows import catalog_checks, file_checks
 from virtproof.windows.looking import NotApplicable as NotApplicable
+from virtproof.windows.looking import printable
 from virtproof.windows.package import Package
 
 Check = Callable[[Package], list[str]]
@@ -38,6 +39,6 @@ def checks_of(package: Package) -> tuple[str, ...]:
 def defects(package: Package, check: str) -> list[str]:
     """What the check finds; a file that cannot be read is a defect, too."""
     try:
-        return CHECKS[check](package)
+        return [printable(line) for line in CHECKS[check](package)]
     except PackageError as error:
-        return [str(error)]
+        return [printable(str(error))]

@@ -15,6 +15,11 @@ class NotApplicable(Exception):  # noqa: N818  # it is no error
     """The package has nothing that the check is about; the text says what is lacking."""
 
 
+def printable(text: str) -> str:
+    """A line that does nothing to a terminal: names and texts of a medium are anybody's."""
+    return "".join(one if one.isprintable() else "?" for one in text)
+
+
 def readable(package: Package) -> dict[str, Inf]:
     if not package.infs:
         raise NotApplicable("there is no INF that can be read")

@@ -9,7 +9,7 @@ from virtproof.errors import PackageError
 from virtproof.windows import pe
 from virtproof.windows.drivers import DRIVERS
 from virtproof.windows.iso import Medium
-from virtproof.windows.looking import NotApplicable
+from virtproof.windows.looking import NotApplicable, printable
 from virtproof.windows.package import copies
 
 MediumCheck = Callable[[Medium], list[str]]
@@ -112,6 +112,6 @@ MEDIUM_CHECKS: dict[str, MediumCheck] = {
 def medium_defects(medium: Medium, check: str) -> list[str]:
     """What the check finds; a file that cannot be read is a defect, too."""
     try:
-        return MEDIUM_CHECKS[check](medium)
+        return [printable(line) for line in MEDIUM_CHECKS[check](medium)]
     except PackageError as error:
-        return [str(error)]
+        return [printable(str(error))]
