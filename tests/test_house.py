@@ -38,6 +38,7 @@ MAY_IMPORT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("transition.*", ("errors", "spec", "guest.shell", "probe.*", "transition.*")),
     ("diagnose.checkup", ("diagnose.*", "probe.health", "probe.exercise")),
     ("diagnose.*", ("errors", "diagnose.*")),
+    ("matrix.*", ("errors", "spec", "matrix.*")),
     ("report.*", ("errors", "measure.*", "claims", "diagnose.*", "report.*")),
     ("measure.*", ("errors", "measure.*")),
     ("history.schema", ()),
@@ -66,6 +67,7 @@ STANDARD_LIBRARY_ONLY = (
 # A library, and the only modules that may import it.
 ONLY_IN = {
     "libvirt": ("guest.connection", "guest.domain"),
+    "libvirt_qemu": ("guest.domain",),
     "pytest": ("plugin.*",),
     "_pytest": (),
     "xdist": (),

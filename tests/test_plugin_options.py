@@ -60,6 +60,13 @@ USAGE = [
     (["--pool", "ssd"], "--pool goes with --libvirt (the private lab has its own)"),
     (["--deadline-factor", "0"], "--deadline-factor 0: no such factor (a number above 0, at most"),
     (["--deadline-factor", "inf"], "--deadline-factor inf: no such factor (a number above 0, at"),
+    (["--disk", "virtio,nmve"], "--disk: no DiskBus is called 'nmve' (did you mean nvme?)"),
+    (["--virtio", "moderne"], "--virtio: no VirtioMode is called 'moderne' (did you mean modern?)"),
+    (["--queues", "2,none"], "--queues none: no such number (1 to 16)"),
+    (["--queues", "0"], "--queues 0: no such number (1 to 16)"),
+    (["--matrix", "pairs"], "no Profile is called 'pairs' (did you mean pairwise?)"),
+    (["--image", "debain-*"], "--image debain-*: nothing that can be built is called so (one of: "),
+    (["--image", "all-built"], "--image all-built: none is built yet (./run images build NAME)"),
     (["--deadline-factor", "two"], "--deadline-factor two: no such factor (a number above 0, at"),
 ]
 
@@ -96,6 +103,120 @@ def test_every_image_gives_each_test_with_a_guest_a_run(pytester: pytest.Pyteste
         "test_other[my disk.raw]",
     ]
     assert not (pytester.path / "out").exists()
+
+
+WITH_CELLS = """
+def test_boots(root_cell, image_name):
+    assert root_cell.fields
+
+def test_plugged(device_cell, image_name):
+    pass
+
+def test_switched(switch_cell, image_name):
+    pass
+"""
+
+
+KINDS = ("legacy", "transitional", "modern", "packed")
+
+
+def collected(result: pytest.RunResult) -> list[str]:
+    assert result.ret in (0, pytest.ExitCode.NO_TESTS_COLLECTED), said(result)
+    return sorted(line.partition("::")[2] for line in result.outlines if "::" in line)
+
+
+def test_every_cell_of_every_image_gives_a_run(pytester: pytest.Pytester) -> None:
+    images = ("--image", "debian-12", "--image", "debian-12-virtio", "--disk", "nvme,virtio")
+    result = run(pytester, WITH_CELLS, "--collect-only", "-q", *images)
+    assert collected(result) == sorted(
+        [
+            *("test_boots[debian-12/pc/nvme+rtl8139]", "test_boots[debian-12/pc/virtio+rtl8139]"),
+            "test_boots[debian-12-virtio/pc/nvme+virtio]",
+            "test_boots[debian-12-virtio/pc/virtio+virtio]",
+            "test_switched[debian-12/root/ide-to-virtio]",
+            *(
+                f"test_plugged[{image}/disk/{device}]"
+                for image in ("debian-12", "debian-12-virtio")
+                for device in ("nvme", "virtio", *(f"virtio/{kind}" for kind in KINDS))
+            ),
+        ]
+    )
+    assert not (pytester.path / "out").exists()
+
+
+def test_values_are_repeated_or_separated_and_no_cell_is_no_test(pytester: pytest.Pytester) -> None:
+    asked = ("--nic", "e1000", "--nic", "e1000e, pcnet", "--image", "debian-12")
+    found = collected(run(pytester, WITH_CELLS, "--collect-only", "-q", *asked))
+    models = ("e1000", "e1000e", "pcnet")
+    assert found == sorted(
+        [*(f"test_boots[debian-12/pc/ide+{model}]" for model in models)]
+        + [f"test_plugged[debian-12/nic/{model}]" for model in models]
+    )
+
+
+def test_cells_are_chosen_by_their_values(pytester: pytest.Pytester) -> None:
+    asked = ("--image", "debian-12", "--matrix", "full", "--collect-only", "-q")
+    found = collected(
+        run(pytester, WITH_CELLS, *asked, "-m", "cell(disk='nvme', nic='virtio', packed=True)")
+    )
+    assert len(found) == 4  # on two machines, transitional and modern
+    assert all("nvme+virtio" in name and "packed" in name for name in found)
+    one = run(pytester, WITH_CELLS, *asked, "-k", "q35/usb+vmxnet3 or ide-to-virtio")
+    assert collected(one) == [
+        "test_boots[debian-12/q35/usb+vmxnet3]",
+        "test_switched[debian-12/root/ide-to-virtio]",
+    ]
+
+
+def test_the_matrix_is_listed_and_nothing_runs(pytester: pytest.Pytester) -> None:
+    asked = ("--image", "debian-12", "--machine", "q35", "--disk", "ide,usb", "--list-matrix")
+    result = run(pytester, "def test_never():\n    assert False\n", *asked)
+    assert result.ret == 0
+    no_ide = "machine q35 has no IDE controller (use machine pc, or bus sata)"
+    assert result.outlines == [
+        "debian-12: 3 cells, profile given",
+        "  boots         q35/usb+rtl8139",
+        "  is given      disk/ide",
+        "  is given      disk/usb",
+        f"  left out      q35/ide+rtl8139  {no_ide}",
+    ]
+    assert not (pytester.path / "out").exists()
+    wrong = run(pytester, GUESTLESS, "--list-matrix", "--disk", "floppy")
+    assert wrong.ret == pytest.ExitCode.USAGE_ERROR
+    assert "virtproof: --disk: no DiskBus is called 'floppy'" in said(wrong)
+
+
+def test_a_pattern_is_what_can_be_built_and_is_called_so(pytester: pytest.Pytester) -> None:
+    asked = ("--image", "debian-12*", "--image", "debian-12", "--collect-only", "-q")
+    found = collected(run(pytester, WITH_GUEST, *asked))
+    names = [name for name in found if name.startswith("test_guest")]
+    assert "test_guest[debian-12-virtio]" in names
+    assert len(set(names)) == len(names) > 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "there"),
+    [
+        ((), False),
+        (("suites",), False),
+        (("suites/matrix",), True),
+        (("suites", "--matrix", "small"), True),
+        (("suites/matrix/test_matrix.py",), True),
+    ],
+    ids=str,
+)
+def test_a_plain_run_has_no_matrix(arguments: tuple[str, ...], there: bool) -> None:
+    root = Path(__file__).parent.parent
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q", "-n0"]
+    done = subprocess.run(
+        [*argv, "--image=debian-12", *arguments],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ("test_device[debian-12/nic/e1000e]" in done.stdout) == there
 
 
 def test_a_claim_that_is_not_there_is_a_usage_error(pytester: pytest.Pytester) -> None:
@@ -171,6 +292,8 @@ def test_the_help_names_every_option(pytester: pytest.Pytester) -> None:
     for option in (
         *("--image=NAME|FILE", "--accel=auto|kvm|tcg", "--libvirt=URI", "--network=NAME"),
         *("--pool=NAME", "--out=DIR", "--keep-guest"),
+        *("--matrix=", "--list-matrix", "--machine=", "--firmware=", "--disk=", "--nic="),
+        *("--virtio=", "--packed", "--queues="),
     ):
         assert option in text
 

@@ -160,3 +160,20 @@ class IoMode(Axis):
     THREADS = "threads"
     NATIVE = "native"
     IO_URING = "io_uring"
+
+
+def readable(
+    machine: Machine,
+    firmware: Firmware,
+    disk: DiskBus,
+    nic: NicModel | None,
+    virtio: VirtioMode | None = None,
+    packed: bool = False,
+    queues: int = 0,
+) -> str:
+    """Machine and devices in an id: ``pc/ide+rtl8139``, ``q35-uefi/virtio+virtio/modern+packed``."""
+    where = machine.value if firmware is Firmware.BIOS else f"{machine}-{firmware}"
+    wants = [virtio.value] if virtio else []
+    wants += ["packed"] if packed else []
+    wants += [f"{queues}-queues"] if queues > 1 else []
+    return "/".join([where, f"{disk}+{nic or 'no-nic'}", *filter(None, ["+".join(wants)])])

@@ -15,6 +15,7 @@ from virtproof.axes import (
     Machine,
     NicModel,
     VirtioMode,
+    readable,
 )
 from virtproof.errors import UsageError
 
@@ -30,6 +31,7 @@ __all__ = [
     "Machine",
     "NicModel",
     "VirtioMode",
+    "readable",
 ]
 
 
@@ -176,13 +178,8 @@ class GuestSpec:
     @property
     def axes_id(self) -> str:
         """The id without image and accelerator, as ``pc/ide+rtl8139``."""
-        nic = self.nic.value if self.nic else "no-nic"
-        machine = self.machine.value if self.firmware is Firmware.BIOS else f"{self.machine}-uefi"
-        wants = [self.virtio.value] if self.virtio else []
-        wants += ["packed"] if self.packed else []
-        queues = max(self.queues, self.nic_queues)
-        wants += [f"{queues}-queues"] if queues > 1 else []
-        return "/".join([machine, f"{self.disk}+{nic}", *filter(None, ["+".join(wants)])])
+        devices = (self.machine, self.firmware, self.disk, self.nic)
+        return readable(*devices, self.virtio, self.packed, max(self.queues, self.nic_queues))
 
     def but(self, **changes: Any) -> GuestSpec:
         """The same guest with some fields changed."""

@@ -11,7 +11,7 @@ from virtproof.deadline import Deadline
 from virtproof.errors import UsageError
 from virtproof.guest.connection import Connection
 from virtproof.guest.domain import Domain, RefusedError
-from virtproof.guest.domain_xml import data_disk, text
+from virtproof.guest.domain_xml import Resources, data_disk, domain_xml, text
 from virtproof.guest.probes import Probes
 from virtproof.guest.qemu_xml import Ring, with_ring
 from virtproof.lab.base import Lab
@@ -36,6 +36,7 @@ class Changes(Probes):
     say: Callable[[str], None]
     switches: list[tuple[str, str]]
     domain: Domain
+    resources: Resources
 
     @property
     def state(self) -> str:
@@ -88,6 +89,12 @@ class Changes(Probes):
         self.edit(edit)
         self.spec = spec
         return self.boot()
+
+    def become(self, spec: GuestSpec) -> Self:
+        """Shut down, and put the same disks into the domain of another spec, which has as many; off."""
+        self.edit(lambda _xml: domain_xml(spec, self.resources))
+        self.spec = spec
+        return self
 
     def edit(self, change: Callable[[str], str]) -> None:
         """Shut down, put the domain's persistent XML through ``change``, define it anew; not started."""

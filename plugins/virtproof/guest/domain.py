@@ -5,10 +5,12 @@ libvirt's errors become GuestError or LabError with libvirt's own first line.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import libvirt
+import libvirt_qemu
 
 from virtproof.errors import GuestError, LabGoneError
 from virtproof.guest.console import Console
@@ -159,6 +161,15 @@ class Domain:
             f"guest {self.name}: no resize", self._handle.blockResize, target, size_mib << 20, flags
         )
 
+    def monitor(self, command: str, arguments: Mapping[str, Any]) -> Any:
+        """Ask QEMU's own monitor, behind libvirt's back; RefusedError with QEMU's reason."""
+        what = f"guest {self.name}: {command}"
+        request = json.dumps({"execute": command, "arguments": dict(arguments)})
+        answer = json.loads(call(what, libvirt_qemu.qemuMonitorCommand, self._handle, request, 0))
+        if "error" in answer:
+            raise RefusedError(f"{what}: {clean_reason(answer)}", detail=str(answer))
+        return answer["return"]
+
     def addresses(self) -> dict[str, list[str]]:
         """IPv4 addresses by MAC, as the host's DHCP leases know them."""
         source = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE
@@ -198,6 +209,11 @@ def call(what: str, function: Callable[..., T], *arguments: Any) -> T:
         if code in GONE and error.get_error_domain() in WAY:
             raise LabGoneError(f"libvirtd has gone: {line}", detail=str(error)) from error
         raise RefusedError(f"{what}: {line}", detail=str(error)) from error
+
+
+def clean_reason(answer: Mapping[str, Any]) -> str:
+    """QEMU's reason in an answer of its monitor."""
+    return str(answer["error"].get("desc", answer["error"]))
 
 
 def first_line(error: libvirt.libvirtError) -> str:

@@ -23,6 +23,7 @@ from virtproof.images import namespace
 
 MANIFEST = "manifest.json"
 WARM = "warm"  # the kind of saved guests, whose facts have their image's digest
+READY = "ready"  # root disks whose initramfs knows every bus; likewise
 PATIENCE_S = 1.0
 STAMP_S = 24 * 3600.0
 CHUNK = 1 << 22

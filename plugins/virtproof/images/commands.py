@@ -14,7 +14,7 @@ from typing import Any
 
 from virtproof.errors import ImageError, VirtproofError
 from virtproof.images import catalog, several, sources
-from virtproof.images.cache import MANIFEST, WARM, read_manifest
+from virtproof.images.cache import MANIFEST, READY, WARM, read_manifest
 from virtproof.images.entry import BuildEntry
 from virtproof.images.foreign import is_file_name
 from virtproof.images.prepare import DISK, Gate
@@ -215,7 +215,7 @@ def _remove(store: ImageStore, args: argparse.Namespace) -> int:
 
 
 def _orphans(store: ImageStore, gone: list[Path], *, everything: bool) -> Iterator[Path]:
-    """What only the removed images needed: root filesystems, kernels' packages, the warm guests of them.
+    """What only the removed images needed: root filesystems, packages, their warm guests and ready disks.
 
     With ``everything``, all other items too.
     """
@@ -227,7 +227,7 @@ def _orphans(store: ImageStore, gone: list[Path], *, everything: bool) -> Iterat
             if everything or (path.name in freed and path.name not in needed):
                 yield path
     digests = {_digest(path) for path in kept}
-    for path in store.cache.items(WARM):
+    for path in (*store.cache.items(WARM), *store.cache.items(READY)):
         if _facts(path).get("image") not in digests:
             yield path
     if everything:

@@ -11,8 +11,9 @@ import pytest
 from virtproof.guest.guest import Guest
 from virtproof.images.store import PreparedImage
 from virtproof.lab.base import Lab
+from virtproof.matrix.selection import Asked
 from virtproof.measure.store import clean_line
-from virtproof.plugin import evidence
+from virtproof.plugin import evidence, matrix
 from virtproof.plugin.run import Run
 from virtproof.spec import Accel, GuestSpec
 
@@ -156,8 +157,10 @@ def used(node: pytest.Item) -> list[Guest]:
     return node.stash.setdefault(USED, [])
 
 
-def generate(metafunc: pytest.Metafunc, images: tuple[str, ...]) -> None:
-    """One run of a test for each image under test, if it asks for a guest."""
+def generate(metafunc: pytest.Metafunc, images: tuple[str, ...], asked: Asked) -> None:
+    """One run of a test for each image under test, if it asks for a guest; or for each cell of it."""
+    if matrix.generate(metafunc, images, asked):
+        return
     if "image_name" in metafunc.fixturenames:
         ids = [name.rsplit("/", 1)[-1] for name in images]
         metafunc.parametrize("image_name", images, ids=ids, indirect=True, scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import sys
 from collections.abc import Generator
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,7 @@ from virtproof.claims import claim
 from virtproof.errors import LabGoneError, UsageError, VirtproofError
 from virtproof.guest.failure import BootFailedError
 from virtproof.measure.results import GuestRecord, TestRecord
-from virtproof.plugin import evidence, guests, virtio_win
+from virtproof.plugin import evidence, guests, matrix, virtio_win
 from virtproof.plugin.cells import CELL, cell
 from virtproof.plugin.comparing import CANNOT_TELL, UNSURE, compare
 from virtproof.plugin.controller import Controller
@@ -72,7 +73,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_cmdline_main(config: pytest.Config) -> None:
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Under xdist, a worker takes a test when it is free, unless the user chose a --dist.
 
     Tests take minutes here: what is handed out in greater lots (xdist's own choice, and worksteal's)
@@ -82,6 +83,18 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
         config.option.dist = "load"
         config.option.maxschedchunk = 1
+    return _list_matrix(config) if config.getoption("--list-matrix") else None
+
+
+def _list_matrix(config: pytest.Config) -> int:
+    """What ``--list-matrix`` prints in the place of a run."""
+    try:
+        options = read_options(config)
+        lines = list(matrix.listing(options.matrix, options.images))
+    except VirtproofError as error:
+        raise pytest.UsageError(f"virtproof: {error}") from None
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    return pytest.ExitCode.OK
 
 
 @pytest.hookimpl(tryfirst=True)  # before any conftest that reads the options
@@ -91,6 +104,9 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line(
         "markers", "boots(n): a test takes about as long as n boots; under xdist the longest begin"
+    )
+    config.addinivalue_line(
+        "markers", "cell(**axes): a cell of the matrix, as in -m \"cell(disk='virtio')\""
     )
     config.addinivalue_line(
         "markers", "nightly: measured by --throughput nightly and release, left out of a quick run"
@@ -108,11 +124,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    guests.generate(metafunc, metafunc.config.stash[OPTIONS].images)
+    options = metafunc.config.stash[OPTIONS]
+    guests.generate(metafunc, options.images, options.matrix)
     virtio_win.generate(metafunc)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    matrix.drop_empty(items)
     for item in items:
         try:
             for name in _claims(item):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,8 @@ import pytest
 from virtproof.errors import UsageError
 from virtproof.images import catalog, foreign
 from virtproof.images.store import default_cache, default_image
-from virtproof.plugin import plan, virtio_win, windows
+from virtproof.matrix.selection import Asked
+from virtproof.plugin import choosing, matrix, plan, virtio_win, windows
 from virtproof.workload.profiles import Effort
 
 ACCELERATORS = ("auto", "kvm", "tcg")
@@ -25,8 +26,9 @@ def add_options(parser: pytest.Parser) -> None:
         "--image",
         action="append",
         metavar="NAME|FILE",
-        help="image to boot guests from: a catalog name or a qcow2/raw file; repeatable "
-        "(default: the catalog's image for this distribution)",
+        help="image to boot guests from: a catalog name or a qcow2/raw file; repeatable. A pattern as "
+        "'debian-*' is all that the catalog can build of that name, all-built those that are "
+        "built already (default: the catalog's image for this distribution)",
     )
     group.addoption(
         "--accel",
@@ -49,6 +51,7 @@ def add_options(parser: pytest.Parser) -> None:
     of_windows = parser.getgroup("virtproof-windows", "Windows (pytest -k windows)")
     virtio_win.add_options(of_windows)
     windows.add_options(of_windows)
+    matrix.add_options(parser.getgroup("virtproof-matrix", "the matrix (./run matrix)"))
     plan.add_options(parser.getgroup("virtproof-compare", "comparing guests (./run compare)"))
     group.addoption("--out", default="out", metavar="DIR", help="where results go (default: out)")
     group.addoption(
@@ -106,6 +109,7 @@ class Options:
     throughput: Effort = Effort.QUICK
     compare: plan.Plan | None = None
     control: str = ""
+    matrix: Asked = field(default_factory=Asked)
 
 
 def read_options(config: pytest.Config) -> Options:
@@ -120,8 +124,9 @@ def read_options(config: pytest.Config) -> Options:
     control = config.getoption("--control")
     windows.read_image(config)
     names = config.getoption("--image") or [default_image()]
+    chosen = [one for name in names for one in choosing.expand(name)]
     return Options(
-        images=tuple(_known_image(config, name, "--image") for name in dict.fromkeys(names)),
+        images=tuple(_known_image(config, name, "--image") for name in dict.fromkeys(chosen)),
         accel=accel,
         libvirt=uri,
         network=config.getoption("--network") or "default",
@@ -135,6 +140,7 @@ def read_options(config: pytest.Config) -> Options:
         throughput=_effort(config),
         compare=plan.read_plan(config, partial(_known_image, config)),
         control=_known_image(config, control, "--control") if control else "",
+        matrix=matrix.read(config),
     )
 
 

@@ -1,0 +1,156 @@
+"""Giving a running guest a device of a cell, and looking at what it makes of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+
+import pytest
+
+from virtproof.deadline import Deadline, wait_for
+from virtproof.errors import CommandError, GuestError
+from virtproof.guest.guest import Guest
+from virtproof.guest.plugging import RefusedError, plugged_disk, plugged_nic
+from virtproof.guest.qemu_xml import Ring
+from virtproof.kernel.features import names_of
+from virtproof.matrix.cells import DeviceCell
+from virtproof.probe.virtio import VirtioDevice
+from virtproof.spec import DiskBus, NicModel, VirtioMode
+
+SEEN_S, BOUND_S, SETTLE_S, ROUTE_S = 10.0, 10.0, 0.5, 10.0  # on KVM; scaled to the accelerator
+POLL_S = 0.2
+PACKED, VERSION_1 = 34, 32
+# A MiB is written past the page cache and comes back as it was.
+ROUND_TRIP = """yes %s | head -c 1048576 >/run/sent
+dd if=/run/sent of=/dev/%s bs=1M oflag=direct conv=notrunc 2>/dev/null
+dd if=/dev/%s bs=1M count=1 iflag=direct 2>/dev/null | cmp - /run/sent"""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The driver that has a device (None: none has), and where it is on PCI."""
+
+    driver: str | None
+    name: str = ""
+    pci_address: str | None = None
+
+
+def serial(bus: DiskBus) -> str:
+    return f"hot{bus.replace('-', '')}"
+
+
+def mac(cell: DeviceCell) -> str:
+    """A cell's own: the host remembers the address that it leased to a MAC before."""
+    return "52:54:01:" + ":".join(f"{byte:02x}" for byte in sha256(cell.id.encode()).digest()[:3])
+
+
+@contextlib.contextmanager
+def given(guest: Guest, cell: DeviceCell) -> Iterator[None]:
+    """The guest has the device within the block, seen by its kernel on PCI; skips what QEMU has not."""
+    if _is_cold(cell):
+        yield
+        return
+    ring = Ring(cell.virtio, cell.packed)
+    before = _functions(guest)
+    try:
+        with contextlib.ExitStack() as stack:
+            try:
+                if isinstance(cell.device, NicModel):
+                    plugged = plugged_nic(guest, cell.device, mac(cell), ring)
+                else:
+                    plugged = plugged_disk(guest, cell.device, serial(cell.device), ring)
+                stack.enter_context(plugged)
+            except RefusedError as error:
+                pytest.skip(f"this QEMU does not give it to a running guest: {error}")
+            deadline = Deadline.after(SEEN_S * guest.scale)
+            new = wait_for(lambda: _functions(guest) - before or None, deadline, POLL_S)
+            assert new, f"the guest does not see that it was given {cell.id}"
+            yield
+    except GuestError:
+        guest.close()  # it may still have the device: the next cell gets another one
+        raise
+
+
+def _functions(guest: Guest) -> set[str]:
+    return set(guest.runner.run("ls /sys/bus/pci/devices").stdout.split())
+
+
+def look(guest: Guest, cell: DeviceCell, *, patient: bool) -> Seen:
+    """What has the device. ``patient``: something should; else a moment is enough to see that nothing has."""
+    deadline = Deadline.after((BOUND_S if patient else SETTLE_S) * guest.scale)
+    if isinstance(cell.device, NicModel):
+        return wait_for(lambda: _nic(guest, mac(cell)), deadline, POLL_S) or Seen(None)
+    name = f"cold{cell.device}" if _is_cold(cell) else serial(cell.device)
+    return wait_for(lambda: _disk(guest, name), deadline, POLL_S) or Seen(None)
+
+
+def _is_cold(cell: DeviceCell) -> bool:
+    return cell.device in (DiskBus.IDE, DiskBus.SATA, DiskBus.SCSI, DiskBus.USB)
+
+
+def _nic(guest: Guest, mac: str) -> Seen | None:
+    with contextlib.suppress(CommandError):  # udev may be renaming it just now
+        for nic in guest.net.nics:
+            if nic.mac == mac and nic.driver:
+                return Seen(nic.driver, nic.name, nic.pci_address)
+    return None
+
+
+def _disk(guest: Guest, name: str) -> Seen | None:
+    guest.block.refresh()
+    for disk in guest.block.disks:
+        if disk.serial == name:
+            return Seen(disk.driver, disk.name, disk.pci_address)
+    return None
+
+
+def work(guest: Guest, cell: DeviceCell, seen: Seen) -> None:
+    """A MiB goes to the disk and comes back; the NIC gets an address and reaches the gateway."""
+    if cell.is_disk:
+        guest.runner.run(ROUND_TRIP, cell.device, seen.name, seen.name)
+    elif cell.virtio is not VirtioMode.LEGACY:  # which is in no network
+        reach_gateway(guest, mac(cell))
+
+
+def reach_gateway(guest: Guest, mac: str) -> None:
+    """The NIC of that MAC has an address by DHCP, and the gateway answers a ping over it."""
+    address = guest.address(mac)
+    assert address, "the NIC got no address"
+
+    def routed() -> bool | None:
+        nic = guest.net.by_mac(mac)
+        return True if address in nic.addresses and guest.net.gateway else None
+
+    done = wait_for(routed, Deadline.after(ROUTE_S * guest.scale), POLL_S)
+    assert done, f"the guest did not take up the address {address}, or has no default route"
+    nic, gateway = guest.net.by_mac(mac).name, guest.net.gateway
+    guest.runner.run("ping -c 1 -W 10 -I %s %s", nic, gateway)
+
+
+def negotiated(guest: Guest) -> Mapping[str, tuple[str, ...]]:
+    """Names of the features that drivers have taken, by driver."""
+    guest.virtio.refresh()
+    found = (device for device in guest.virtio.devices if device.driver)
+    return {str(one.driver): names_of(one.device_id, one.features) for one in found}
+
+
+def check_mode(guest: Guest, virtio: VirtioMode | None, *, packed: bool) -> None:
+    """Every virtio device is of the mode that was asked for, and its rings are packed if they were."""
+    guest.virtio.refresh()
+    for device in guest.virtio.devices:
+        check_device(device, virtio, packed=packed)
+
+
+def check_device(device: VirtioDevice, virtio: VirtioMode | None, *, packed: bool) -> None:
+    what = f"{device.name} ({device.driver})"
+    assert "DRIVER_OK" in device.status, f"{what} has status {', '.join(sorted(device.status))}"
+    assert "FAILED" not in device.status, f"{what} has failed"
+    if virtio is not None:
+        said = f"{what} is {device.transport}, {virtio} was asked for"
+        assert device.transport == virtio.value, said
+        modern = VERSION_1 in device.features
+        assert modern == (virtio is not VirtioMode.LEGACY), f"{what}: F_VERSION_1 is {modern}"
+    has = PACKED in device.features
+    assert has == packed, f"{what}: F_RING_PACKED is {has}"
