@@ -11,6 +11,7 @@ from virtproof.matrix.cells import DeviceCell, RootCell, SwitchCell, device_cell
 from virtproof.matrix.listing import FEW, lines
 from virtproof.matrix.pairwise import covering, pairs
 from virtproof.matrix.selection import Asked, Home, Matrix, Profile, select
+from virtproof.matrix.verdicts import Verdict, bound, lacking, not_supported
 from virtproof.spec import DiskBus, Firmware, Machine, NicModel, VirtioMode
 
 IDE = Home()
@@ -221,3 +222,37 @@ def test_the_list_of_few_tells_all() -> None:
         "  is given      disk/ide",
         "  left out      q35/ide+rtl8139  machine q35 has no IDE controller (use machine pc, or bus sata)",
     ]
+
+
+# --- verdicts --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("missing", "seen", "verdict"),
+    [
+        ((), "8139cp", Verdict("works")),
+        ((), None, Verdict("broken", "the kernel has 8139cp or 8139too, but it did not bind")),
+        ((), "e1000", Verdict("broken", "e1000 bound in the place of 8139cp or 8139too")),
+        (("8139cp",), None, Verdict("not-supported", "it has no 8139cp")),
+        (("8139cp",), "e1000", Verdict("not-supported", "it has no 8139cp")),
+        (
+            ("8139cp",),
+            "8139cp",
+            Verdict("broken", "the kernel was read to have no 8139cp, yet 8139cp bound"),
+        ),
+    ],
+    ids=str,
+)
+def test_what_the_kernel_has_is_held_against_what_is_seen(
+    missing: tuple[str, ...], seen: str | None, verdict: Verdict
+) -> None:
+    assert bound(missing, NicModel.RTL8139.drivers, seen) == verdict
+
+
+def test_what_is_lacking_is_named_and_a_built_in_is_not_lacking() -> None:
+    has = {"xhci_pci": "builtin"}.get
+    assert lacking(DiskBus.USB.modules, has) == ("usb_storage",)
+    assert lacking(DiskBus.USB.modules, {}.get) == ("xhci_pci", "usb_storage")
+    assert (
+        not_supported(("xhci_pci", "usb_storage")).reason == "it has no xhci_pci and no usb_storage"
+    )
