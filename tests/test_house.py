@@ -66,7 +66,7 @@ STANDARD_LIBRARY_ONLY = (
 )
 # A library, and the only modules that may import it.
 ONLY_IN = {
-    "libvirt": ("guest.connection", "guest.domain"),
+    "libvirt": ("guest.connection", "guest.daemon", "guest.domain"),
     "libvirt_qemu": ("guest.domain",),
     "pytest": ("plugin.*",),
     "_pytest": (),

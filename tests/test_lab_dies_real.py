@@ -166,6 +166,54 @@ def test_a_dead_lab_is_an_error_of_the_tests_it_hit_and_the_rest_get_another(
     assert processes_naming(f"{own}/lab-") == []
 
 
+HANGS = """
+import time
+from virtproof.guest import daemon
+
+daemon.ASK_S, daemon.UNANSWERED = 1, 3
+
+def test_hit(defined_guest, lab):
+    guest = defined_guest(nic=None)
+    guest.begin(guest.domain.start)
+    lab.run("sh", "-c", "kill -STOP $(cat /run/libvirtd.pid)")
+    guest.domain.xml()
+
+def test_opens_its_console(defined_guest, lab, monkeypatch):
+    monkeypatch.setattr(daemon, "OPEN_S", 3)
+    guest = defined_guest(nic=None)
+    lab.run("sh", "-c", "kill -STOP $(cat /run/libvirtd.pid)")
+    guest.domain.console("serial0")
+
+def test_after(defined_guest):
+    guest = defined_guest(nic=None)
+    guest.begin(guest.domain.start)
+    time.sleep(5)  # longer than a mute daemon is waited for: this one answers
+    assert guest.state == "running"
+"""
+
+
+@pytest.mark.real
+@pytest.mark.boots(1)
+def test_a_libvirtd_that_hangs_is_a_dead_lab_within_a_bounded_time(
+    runtime: Path, tmp_path: Path
+) -> None:
+    """Nothing of libvirt's knows a time-out of its own: without being asked, it would be for ever."""
+    process = pytest_run(tmp_path, HANGS, runtime=runtime / "h")
+    printed = process.communicate(timeout=300)[0]
+    found = records(tmp_path)
+    said = "libvirtd of the lab hangs while the test ran, which saw: "
+    assert found["test_hit"][0] == "error", printed[-5000:]
+    assert found["test_hit"][1].startswith(f"{said}libvirtd has gone: ")
+    assert "keepalive" in found["test_hit"][1]
+    assert found["test_opens_its_console"][0] == "error", printed[-5000:]
+    assert found["test_opens_its_console"][1].startswith(f"{said}libvirtd hangs: no answer within")
+    assert found["test_after"] == ("passed", ""), printed[-5000:]
+    assert "libvirtd of the lab hangs; the next guest gets a new lab" in printed
+    assert "Traceback" not in printed
+    assert list((runtime / "h").glob("lab-*")) == []
+    assert processes_naming(f"{runtime}/h/lab-") == []
+
+
 QEMU_DIES = """
 def test_hit(shared_guest_on, lab):
     guest = shared_guest_on(**IDE)

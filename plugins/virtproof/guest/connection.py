@@ -1,7 +1,7 @@
 """A connection to one libvirtd: its networks, its storage pools, the domains defined over it.
 
-This module and ``guest.domain`` are the only ones that speak to libvirt. Its errors become GuestError or
-LabError with libvirt's own first line; its printing to standard error is turned off.
+This module, ``guest.daemon`` and ``guest.domain`` are the only ones that speak to libvirt. Its errors
+become GuestError or LabError with libvirt's own first line; its printing to standard error is turned off.
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ from typing import Any
 
 import libvirt
 
-from virtproof.deadline import within
 from virtproof.errors import LabError, UsageError
+from virtproof.guest import daemon
 from virtproof.guest.domain import Domain, RefusedError, call, first_line
 from virtproof.guest.domain_xml import METADATA, disk_files, mark
 from virtproof.guest.volume_xml import volume_xml
 from virtproof.lab.sweeping import Marked
-
-OPEN_S = 30.0
 
 
 class Connection:
@@ -29,9 +27,8 @@ class Connection:
         self._start_flags = libvirt.VIR_DOMAIN_START_PAUSED
         if not outlive:  # a guest goes with the process that started it, however that one dies
             self._start_flags |= libvirt.VIR_DOMAIN_START_AUTODESTROY
-        libvirt.registerErrorHandler(lambda _context, _error: None, None)
         try:
-            self._handle = within(OPEN_S, lambda: libvirt.open(uri))
+            self._handle = daemon.opened(uri)
             library, emulator = self._handle.getLibVersion(), self._handle.getVersion()
         except TimeoutError as error:
             raise LabError(f"libvirt at {uri}: {error}", hint="is the host there?") from None

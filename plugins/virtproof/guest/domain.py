@@ -13,6 +13,7 @@ import libvirt
 import libvirt_qemu
 
 from virtproof.errors import GuestError, LabGoneError
+from virtproof.guest import daemon
 from virtproof.guest.console import Console
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ class _SerialPort:
     """
 
     def __init__(self, uri: str, domain: str, alias: str) -> None:
-        self._connection = libvirt.open(uri)
+        self._connection = daemon.opened(uri)
         handle = self._connection.lookupByName(domain)
         self._stream: Any = self._connection.newStream(0)
         handle.openConsole(alias, self._stream, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
@@ -204,6 +205,8 @@ def call(what: str, function: Callable[..., T], *arguments: Any) -> T:
     """
     try:
         return function(*arguments)
+    except TimeoutError as error:
+        raise LabGoneError(f"libvirtd hangs: {error}") from error
     except libvirt.libvirtError as error:
         line, code = first_line(error), error.get_error_code()
         if code in GONE and error.get_error_domain() in WAY:

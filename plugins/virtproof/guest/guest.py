@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import secrets
 import time
 import uuid
@@ -38,6 +39,7 @@ from virtproof.spec import GuestSpec
 SHUTDOWN_S = 20.0  # on KVM; these are scaled to the accelerator
 ADDRESS_S = 10.0
 SSH_S = 20.0
+REFUSALS_S = 2.0
 POLL_S = 0.1
 
 
@@ -249,7 +251,9 @@ class Guest(Changes):
             self.fail(address="")
         connect = functools.partial(self.lab.connect_tcp, address, SSH_PORT)
         ssh = Ssh(connect, self.image.key, "root", self.scale)
-        said = wait_for_ssh(ssh, Deadline.after(SSH_S * self.scale))
+        # The init system of a guest whose agent has answered has finished: what refuses, refuses for good.
+        refusals_s = REFUSALS_S * self.scale if self.boots[-1].agent.synchronised else math.inf
+        said = wait_for_ssh(ssh, Deadline.after(SSH_S * self.scale), refusals_s)
         if said:
             self.fail(address=address, ssh_error=said)
         self._ssh = ssh

@@ -47,6 +47,7 @@ auth_unix_rw = "none"
 auth_unix_ro = "none"
 log_outputs = "3:file:{log}"
 max_clients = 200
+keepalive_interval = -1
 """
 
 
@@ -155,7 +156,7 @@ class Broker:
             try:
                 answer, descriptors = getattr(self, "do_" + request.pop("op"))(**request)
             except (OSError, subprocess.SubprocessError) as error:
-                answer = {"error": str(error)}
+                answer = {"error": str(error), "errno": getattr(error, "errno", None)}
             line = json.dumps(answer).encode() + b"\n"
             if descriptors:
                 socket.send_fds(client, [line], descriptors)

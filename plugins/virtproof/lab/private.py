@@ -155,7 +155,7 @@ class PrivateLab:
         }
         answer, descriptors = self._ask(request, timeout_s)
         if not descriptors:
-            raise OSError(str(answer.get("error", "no connection")))
+            raise _as_it_was(answer)
         connected = socket.socket(fileno=descriptors[0])
         connected.settimeout(timeout_s)
         return connected
@@ -187,8 +187,13 @@ class PrivateLab:
         try:
             self._process.wait(DYING_S)
         except subprocess.TimeoutExpired:
-            return "libvirtd of the lab has gone"
+            return f"libvirtd of the lab {'hangs' if self._is_there() else 'has gone'}"
         return "the lab was killed"
+
+    def _is_there(self) -> bool:
+        """Whether a process has libvirtd's socket open, be it one that does nothing more."""
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(str(self._directory / "libvirt-sock")) == 0
 
     def abandon(self) -> None:
         self.close()
@@ -215,6 +220,14 @@ class PrivateLab:
         with contextlib.suppress(OSError):  # the lab's own process may be at it as well
             remove_lab(self._directory)
         self._lock.close()
+
+
+def _as_it_was(answer: dict[str, object]) -> OSError:
+    """The lab's own error, of its own class, so that what was refused can be told from what is mute."""
+    number = answer.get("errno")
+    if isinstance(number, int):
+        return OSError(number, os.strerror(number))
+    return OSError(str(answer.get("error", "no connection")))
 
 
 def _program(name: str) -> str:
