@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from virtproof.errors import UsageError, VirtproofError
 from virtproof.history import commands as history
+from virtproof.report import commands as report
 from virtproof.report.export import commands as export
 from virtproof.windows import image_command as windows_image
 from virtproof.windows import medium_command as virtio_win
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_images(subparsers)
     export.add_parser(subparsers).set_defaults(call=export.main)
     history.add_parser(subparsers).set_defaults(call=history.main)
+    report.add_parsers(subparsers)
     windows_image.add_parser(subparsers).set_defaults(call=windows_image.main)
     virtio_win.add_parser(subparsers).set_defaults(call=virtio_win.main)
     clean = subparsers.add_parser("clean", help="end and remove what killed runs have left")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+EVIDENCE_MARK = ".virtproof"  # tells a directory of evidence that is ours, and may be replaced
 Outcome = Literal["passed", "failed", "skipped", "error"]
 # A cell of the compatibility matrix; "not-run": nothing was seen of the system under test.
 Verdict = Literal["works", "not-supported", "broken", "not-run"]
@@ -90,6 +91,9 @@ class RunRecord:
     exit_status: int
     # Seconds: total by the clock; tests, guests, images, harness summed over workers.
     timings: dict[str, float] = field(default_factory=dict)
+    shard: dict[str, Any] | None = None  # index, count, collected, selected, tests (a digest)
+    # Of a run that was merged: each shard, with its machine, versions, times and exit status.
+    shards: list[dict[str, Any]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

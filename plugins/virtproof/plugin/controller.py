@@ -9,19 +9,20 @@ from pathlib import Path
 import pytest
 
 from virtproof.errors import VirtproofError
-from virtproof.measure.results import RunRecord
-from virtproof.plugin.evidence import EVIDENCE_MARK
+from virtproof.measure.results import EVIDENCE_MARK, RunRecord
 from virtproof.plugin.records import Collector
+from virtproof.plugin.sharding import Sharding
 from virtproof.report.terminal import summary_lines
 
 
 class Controller:
     """Collects what workers report and closes the run."""
 
-    def __init__(self, config: pytest.Config, out: Path) -> None:
+    def __init__(self, config: pytest.Config, out: Path, sharding: Sharding | None = None) -> None:
         arguments = [str(argument) for argument in config.invocation_params.args]
         self._config = config
         self._out = out
+        self._sharding = sharding
         self._collector = Collector(out, ["pytest", *arguments])
         self._run: RunRecord | None = None
         self._fault = ""
@@ -45,7 +46,10 @@ class Controller:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         try:
             # Not the hook's argument: the status may have been changed since.
-            self._run = self._collector.finish(int(session.exitstatus))
+            share = self._sharding.share if self._sharding else None
+            self._run = self._collector.finish(
+                int(session.exitstatus), share.as_dict() if share else None
+            )
         except VirtproofError as error:
             self._fault = str(error)
 

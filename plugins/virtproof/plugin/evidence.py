@@ -12,11 +12,11 @@ from virtproof.errors import CommandError, GuestError, LabError, VirtproofError
 from virtproof.guest.checkup import CheckUp
 from virtproof.guest.failure import BootFailedError
 from virtproof.guest.guest import Guest
+from virtproof.measure.results import EVIDENCE_MARK
 from virtproof.measure.store import clean_text
 from virtproof.transition.switching import diff
 
 LONGEST = 120  # characters of a directory's name
-EVIDENCE_MARK = ".virtproof"  # tells a directory of ours, which a new run may replace
 
 
 def directory_name(test: str) -> str:

@@ -41,6 +41,7 @@ from virtproof.plugin.options import Options, add_options, read_options
 from virtproof.plugin.progress import Progress
 from virtproof.plugin.records import diagnosis_of, guest_record
 from virtproof.plugin.run import Run
+from virtproof.plugin.sharding import Sharding
 from virtproof.plugin.throughput import BENCH, bench
 from virtproof.plugin.windows import windows_facts, windows_image
 from virtproof.report.junit import properties
@@ -119,8 +120,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[OPTIONS] = options
     config.stash[virtio_win.MEDIUM] = medium
     config.stash[RUN] = Run(options, Progress(config))
+    sharding = Sharding(options.shard, _boots) if options.shard else None
+    if sharding is not None:
+        config.pluginmanager.register(sharding, "virtproof-sharding")
     if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Controller(config, options.out), "virtproof-controller")
+        config.pluginmanager.register(
+            Controller(config, options.out, sharding), "virtproof-controller"
+        )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

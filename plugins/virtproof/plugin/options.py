@@ -13,7 +13,7 @@ from virtproof.errors import UsageError
 from virtproof.images import catalog, foreign
 from virtproof.images.store import default_cache, default_image
 from virtproof.matrix.selection import Asked
-from virtproof.plugin import choosing, matrix, plan, virtio_win, windows
+from virtproof.plugin import choosing, matrix, plan, sharding, virtio_win, windows
 from virtproof.workload.profiles import Effort
 
 ACCELERATORS = ("auto", "kvm", "tcg")
@@ -48,6 +48,7 @@ def add_options(parser: pytest.Parser) -> None:
         "--pool", metavar="NAME", help="storage pool for disks, with --libvirt (default: default)"
     )
     _add_effort(group)
+    sharding.add_options(group)
     of_windows = parser.getgroup("virtproof-windows", "Windows (pytest -k windows)")
     virtio_win.add_options(of_windows)
     windows.add_options(of_windows)
@@ -110,6 +111,7 @@ class Options:
     compare: plan.Plan | None = None
     control: str = ""
     matrix: Asked = field(default_factory=Asked)
+    shard: sharding.Shard | None = None
 
 
 def read_options(config: pytest.Config) -> Options:
@@ -141,6 +143,7 @@ def read_options(config: pytest.Config) -> Options:
         compare=plan.read_plan(config, partial(_known_image, config)),
         control=_known_image(config, control, "--control") if control else "",
         matrix=matrix.read(config),
+        shard=sharding.read(config),
     )
 
 

@@ -109,10 +109,12 @@ class Collector:
         self.records.append(record)
         self._writer.write(record)
 
-    def finish(self, exit_status: int) -> RunRecord | None:
-        """Write run.json and report.html; None where no test of ours ran."""
-        if self._writer is None:
+    def finish(self, exit_status: int, shard: dict[str, Any] | None = None) -> RunRecord | None:
+        """Write run.json and report.html; None where no test of ours ran, unless it was a shard."""
+        if self._writer is None and shard is None:
             return None
+        if self._writer is None:
+            self._writer = ResultsWriter(self.out / "results.jsonl").__enter__()
         self._writer.__exit__(None, None, None)
         counts = Counter(record.outcome for record in self.records)
         run = RunRecord(
@@ -127,6 +129,7 @@ class Collector:
             counts={name: counts.get(name, 0) for name in ("passed", "failed", "skipped", "error")},
             exit_status=exit_status,
             timings=self._timings(),
+            shard=shard,
         )
         write_run(self.out / "run.json", run)
         page = render(run, self.records, self.out)
