@@ -63,12 +63,7 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def _add_effort(group: pytest.OptionGroup) -> None:
-    """What may take longer than a plain run, or less."""
-    group.addoption(
-        "--shard",
-        metavar="i/n",
-        help="run an n-th of the tests, the same on each machine; ./run merge puts results together",
-    )
+    """What may take longer than a plain run."""
     group.addoption(
         "--cold", action="store_true", help="boot every guest, instead of copying one that is up"
     )
