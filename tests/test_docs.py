@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from downloads.signing import why_not
 from test_house import MAY_IMPORT, ONLY_IN, STANDARD_LIBRARY_ONLY
 from virtproof.claims import CLAIMS, Claim
 
@@ -113,14 +114,23 @@ def example() -> str:
     return f"```python\n{(EXAMPLE / 'test_my_driver.py').read_text(encoding='utf-8')}```\n"
 
 
+def downloads() -> str:
+    """Runs every fault of a publisher anew: some 20 seconds."""
+    from downloads.faults import table
+
+    return table()
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "claims": claims_table,
+    "downloads": downloads,
     "example": example,
     "imports": imports_table,
     "terminal": terminal,
 }
 WHERE = {
     "claims": "docs/claims.md",
+    "downloads": "docs/downloads.md",
     "example": "docs/writing-suites.md",
     "imports": "docs/architecture.md",
     "terminal": "README.md",
@@ -139,6 +149,8 @@ def written(text: str) -> str:
 
 @pytest.mark.parametrize("name", GENERATED)
 def test_generated_parts_are_up_to_date(name: str) -> None:
+    if name == "downloads" and (reason := why_not()):
+        pytest.skip(reason)
     text = (ROOT / WHERE[name]).read_text(encoding="utf-8")
     assert [match[2] for match in BLOCK.finditer(text)] == [name]
     again = "run: python tests/test_docs.py --write"
@@ -245,6 +257,7 @@ def said_by(*command: str) -> str:
 @pytest.fixture(scope="module")
 def known_options() -> set[str]:
     helps = said_by(sys.executable, "-m", "pytest", "--help") + said_by("./run", "help")
+    helps += said_by(sys.executable, "-m", "virtproof", "images", "fetch", "--help")
     return set(OPTION.findall(helps))
 
 
@@ -252,7 +265,9 @@ def unknown_options(text: str, known: set[str]) -> set[str]:
     return set(OPTION.findall(written(text))) - known
 
 
-@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "docs/writing-suites.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CHANGELOG.md", "docs/writing-suites.md", "docs/downloads.md"]
+)
 def test_every_option_exists(name: str, known_options: set[str]) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     assert OPTION.search(written(text))

@@ -50,6 +50,9 @@ MAY_IMPORT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("windows.image_command", ("errors", "windows.*")),
     ("windows.image", ("errors", "deadline", "images.child", "images.foreign", "windows.*")),
     ("windows.*", ("errors", "windows.*")),
+    ("images.fetch.http", ("errors",)),
+    ("images.fetch.checksums", ("errors",)),
+    ("images.fetch.openpgp", ()),
     ("images.*", ("errors", "spec", "deadline", "host", "packages", "images.*")),
     ("lab.*", ("errors", "spec", "deadline", "host", "guest.shell", "lab.*")),
 )
@@ -62,6 +65,8 @@ STANDARD_LIBRARY_ONLY = (
     "host",
     "packages",
     "history.commands",
+    "images.fetch.http",
+    "images.fetch.openpgp",
     "lab.accel",
 )
 # A library, and the only modules that may import it.

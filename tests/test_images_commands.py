@@ -55,11 +55,11 @@ def test_the_list_tells_what_is_built(
     put(images, "debian-12")
     assert run("list") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["IMAGE", "STATE", "SIZE", "AGE", "KERNEL", "SEEN", "WORKING"]
+    assert lines[0].split()[:6] == ["IMAGE", "KIND", "STATE", "SIZE", "AGE", "KERNEL"]
     by_name = {line.split()[0]: line for line in lines[1:-1]}
-    assert by_name["debian-12"].split()[1:5] == ["*", "built", "3", "MiB"]
+    assert by_name["debian-12"].split()[1:6] == ["*", "build", "built", "3", "MiB"]
     assert "6.1.0-9" in by_name["debian-12"]
-    assert by_name["debian-12-virtio"].split()[1:] == ["-", "yes"]
+    assert by_name["debian-12-virtio"].split()[1:] == ["build", "-", "yes"]
     assert "no apt source" in by_name["ubuntu-24.04"]
     assert by_name["ubuntu-24.04"].endswith("no")
 

@@ -10,6 +10,7 @@ import pytest
 from virtproof.errors import ImageError, UsageError
 from virtproof.images import catalog
 from virtproof.images.entry import DownloadEntry
+from virtproof.images.fetch import openpgp
 
 GOOD = """
 title = "A guest of others"
@@ -113,3 +114,36 @@ def test_what_takes_builds_refuses_a_download(tmp_path: Path) -> None:
     assert catalog.builds(tmp_path) == {}
     with pytest.raises(UsageError, match="good is downloaded whole"):
         catalog.find_build(catalog.load(tmp_path), "good")
+
+
+# --- the project's own ------------------------------------------------------------------------
+
+
+def downloads() -> dict[str, DownloadEntry]:
+    found = catalog.load().items()
+    return {name: entry for name, entry in found if isinstance(entry, DownloadEntry)}
+
+
+@pytest.mark.parametrize("distribution", ["debian", "ubuntu", "fedora", "centos", "rocky",
+    "almalinux", "opensuse", "arch", "alpine", "amazon"])  # fmt: skip
+def test_the_catalog_has_what_people_run(distribution: str) -> None:
+    assert [e for e in downloads().values() if e.distribution == distribution]
+
+
+@pytest.mark.parametrize("name", downloads())
+def test_what_was_not_seen_is_marked(name: str) -> None:
+    """No entry claims more than was tried; and what is fetched comes by https, or is signed."""
+    entry = downloads()[name]
+    addresses = [entry.url, entry.checksums, entry.signature]
+    assert not [url for url in addresses if url.startswith("http:")]
+    assert not entry.verified
+    unseen = {"download.url", "download.checksums", "login", "firmware", "initramfs.tool"}
+    assert unseen <= set(entry.unverified)
+
+
+@pytest.mark.parametrize("path", sorted((catalog.catalog_dir() / "keys").iterdir()), ids=str)
+def test_a_key_beside_the_catalog_is_that_of_an_entry(path: Path) -> None:
+    wanted = {entry.key for entry in downloads().values()} - {""}
+    found = openpgp.fingerprints(openpgp.binary(path.read_bytes()))
+    assert found
+    assert found <= wanted

@@ -69,6 +69,14 @@ def find_build(catalog: dict[str, Entry], name: str) -> BuildEntry:
     return entry
 
 
+def find_download(catalog: dict[str, Entry], name: str) -> DownloadEntry:
+    """As ``find``; a UsageError too where the image is built here."""
+    entry = find(catalog, name)
+    if isinstance(entry, BuildEntry):
+        raise UsageError(f"{name} is built here, not downloaded", hint=f"images build {name}")
+    return entry
+
+
 def _read(path: Path) -> dict[str, Any]:
     """The file's values by dotted key."""
     try:

@@ -77,15 +77,15 @@ class Maker:
         made_of = {"rootfs": rootfs.path.name, "packages": kernel.path.name}
         return {**facts, **made_of, "name": entry.name}
 
-    def of_file(self, path: Path, checked: Checked, scratch: Path) -> dict[str, Any]:
-        """A copy of a user's image, prepared; the file itself is only read."""
-        self.cache.progress(f"{path.name}: copying (1/2)")
+    def of_file(self, path: Path, name: str, checked: Checked, scratch: Path) -> dict[str, Any]:
+        """A copy of a user's or a publisher's image, prepared; the file itself is only read."""
+        self.cache.progress(f"{name}: copying (1/2)")
         disk = scratch / "copy.qcow2"
         argv = ["qemu-img", "convert", "-f", checked.format, "-O", "qcow2"]
-        output([*argv, str(path.absolute()), str(disk)], f"copying {path.name}")
-        step = f"{path.name}: first boot (2/2)"
-        facts = self._first_boot(step, path.name, disk, "qcow2", "virtio", own=False)
-        return {**facts, "name": path.name}
+        output([*argv, str(path.absolute()), str(disk)], f"copying {name}")
+        step = f"{name}: first boot (2/2)"
+        facts = self._first_boot(step, name, disk, "qcow2", "virtio", own=False)
+        return {**facts, "name": name}
 
     def _first_boot(
         self, step: str, name: str, disk: Path, form: str, bus: str, *, own: bool

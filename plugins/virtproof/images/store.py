@@ -12,7 +12,10 @@ from typing import Any
 from virtproof.images import base, catalog, debs, foreign, seed, sources
 from virtproof.images.cache import Cache, Item, default_cache, sha256
 from virtproof.images.child import need, output
-from virtproof.images.entry import BuildEntry
+from virtproof.images.entry import BuildEntry, DownloadEntry
+from virtproof.images.fetch import publisher
+from virtproof.images.fetch.publisher import Publisher
+from virtproof.images.fetch.wishes import Wishes, wishes
 from virtproof.images.keys import key_pair
 from virtproof.images.prepare import DISK, FIRST_BOOT, Gate, Maker
 from virtproof.spec import Accel
@@ -61,7 +64,10 @@ def default_image() -> str:
 
 
 class ImageStore:
-    """Prepared images in a cache. ``accel`` is what first boots run on, ``gate`` what they wait for."""
+    """Prepared images in a cache. ``accel`` is what first boots run on, ``gate`` what they wait for.
+
+    ``wished``: of downloads; where it is not given, what the environment says.
+    """
 
     def __init__(
         self,
@@ -69,8 +75,10 @@ class ImageStore:
         accel: Accel,
         progress: Callable[[str], None] = _quiet,
         gate: Gate | None = None,
+        wished: Wishes | None = None,
     ) -> None:
         self.cache = Cache(cache, progress)
+        self.publisher = Publisher(self.cache, wished or wishes())
         self.accel = accel
         self.progress = progress
         self.gate = gate
@@ -79,11 +87,16 @@ class ImageStore:
     def prepared(self, name: str) -> PreparedImage:
         """The image of a catalog name, or of a file (has a ``/``, or ends as an image's name does).
 
-        Built and prepared where it is missing, verified where it is there.
+        Built or downloaded, and prepared, where it is missing; verified where it is there.
         """
         if foreign.is_file_name(name):
-            return self._of_file(Path(name))
-        entry = catalog.find_build(catalog.load(), name)
+            path = Path(name)
+            checked = foreign.check(path)
+            key = _digest([self._content(path), checked.format, self._seed(built=False)])
+            return self._of_file(path, path.name, key)
+        entry = catalog.find(catalog.load(), name)
+        if isinstance(entry, DownloadEntry):
+            return self._of_download(entry)
         key = self.prepared_key(entry)
         with self.cache.locked(f"prepared-{key}", name):
             item = self.cache.get("prepared", key) or self._build(entry, key)
@@ -134,6 +147,14 @@ class ImageStore:
         recipes = (*RECIPES, *(f"{name}.sh" for name in chosen))
         return _digest([*parts, *_texts(*recipes), self._seed(built=True)])
 
+    def download_key(self, entry: DownloadEntry) -> str | None:
+        """Address of a download's prepared image; None while it is not known what is downloaded."""
+        digest = publisher.fetched(self.cache, entry)
+        return None if digest is None else self._download_key(entry, digest)
+
+    def _download_key(self, entry: DownloadEntry, digest: str) -> str:
+        return _digest(["download", entry.name, digest, self._seed(built=False)])
+
     def rootfs_key(self, entry: BuildEntry) -> str:
         """Address of the entry's root filesystem: packages, suites, and the recipe."""
         suites = sorted({source.suite for source in sources.for_entry(entry)})
@@ -170,20 +191,32 @@ class ImageStore:
                 "packages", key, lambda scratch: debs.download(entry, package, archives, scratch)
             )
 
-    def _of_file(self, path: Path) -> PreparedImage:
+    def _of_download(self, entry: DownloadEntry) -> PreparedImage:
+        """Prepared as a file is. What is prepared is used though the publisher be out of reach."""
+        key = self.download_key(entry)
+        ready = None if key is None else self.cache.get("prepared", key)
+        if ready is not None:
+            if past := publisher.support_ended(entry):
+                self.progress(past)
+            return self._image(entry.name, ready, "unknown")
+        item = self.publisher.item(entry)
+        (name,) = item.digests
+        key = self._download_key(entry, item.digests[name])
+        return self._of_file(item.path / name, entry.name, key)
+
+    def _of_file(self, path: Path, name: str, key: str) -> PreparedImage:
         checked = foreign.check(path)
-        key = _digest([self._content(path), checked.format, self._seed(built=False)])
-        with self.cache.locked(f"prepared-{key}", path.name):
+        with self.cache.locked(f"prepared-{key}", name):
             item = self.cache.get("prepared", key)
             if item is None:
                 need("qemu-system-x86_64", "qemu-img")
                 space_mib = (checked.actual_bytes >> 20) * 2 + FIRST_BOOT_SPACE_MIB
-                self.cache.check_space(f"preparing {path.name}", space_mib)
+                self.cache.check_space(f"preparing {name}", space_mib)
                 maker = Maker(self.cache, self.accel, self._public_key(), self.gate)
                 item = self.cache.make(
-                    "prepared", key, lambda scratch: maker.of_file(path, checked, scratch)
+                    "prepared", key, lambda scratch: maker.of_file(path, name, checked, scratch)
                 )
-        return self._image(path.name, item, "unknown")
+        return self._image(name, item, "unknown")
 
     def _content(self, path: Path) -> str:
         """The file's SHA-256, read once as long as the file is the same."""

@@ -1,0 +1,1 @@
+"""Images from their publishers: downloaded, held against digest and signature, and only then used."""
