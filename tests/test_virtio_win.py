@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -145,10 +146,11 @@ def test_names_on_a_medium_do_nothing_to_the_terminal(
     assert "a?[2Jb" in said
 
 
-@pytest.mark.parametrize("name", ["nowhere.iso", "text.iso", "empty"])
+@pytest.mark.parametrize("name", ["nowhere.iso", "text.iso", "empty", "pipe"])
 def test_what_is_no_medium_is_one_line(virtio_win: Command, tmp_path: Path, name: str) -> None:
     (tmp_path / "text.iso").write_text("no ISO\n" * 10_000)
     (tmp_path / "empty").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     status, said = virtio_win(tmp_path / name)
     assert status == 2
     assert said.startswith("virtproof: error: ")

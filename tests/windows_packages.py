@@ -15,10 +15,11 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 
-from asn1crypto import algos, core
+from asn1crypto import algos, cms, core
+from asn1crypto import x509 as x509_asn1
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 
 from virtproof.windows import catalog, pe
@@ -37,6 +38,7 @@ PLATFORMS = (
     ("w11", Arch.AMD64),
     ("w11", Arch.ARM64),
 )
+TREES = ("-iso-level", "4", "-untranslated-filenames", "-R")
 _MACHINES = {Arch.X86: 0x014C, Arch.AMD64: 0x8664, Arch.ARM64: 0xAA64}
 
 
@@ -325,6 +327,46 @@ def sign(data: bytes, authorities: Authorities, how: Signing, folder: Path) -> b
     return done.read_bytes()
 
 
+def restamped(data: bytes, of: bytes) -> bytes:
+    """A signed catalog with the time stamp of another, and the certificates that go with it."""
+    message, other = cms.ContentInfo.load(data), cms.ContentInfo.load(of)
+    signed, theirs = message["content"], other["content"]
+    signed["signer_infos"][0]["unsigned_attrs"] = theirs["signer_infos"][0]["unsigned_attrs"]
+    signed["certificates"] = theirs["certificates"]
+    return bytes(message.dump(force=True))
+
+
+def countersigned(data: bytes, stamper: Identity, when: datetime) -> bytes:
+    """A signed catalog with a time stamp of the older kind: a second signer, of the signature."""
+    message = cms.ContentInfo.load(data)
+    signed = message["content"]
+    info = signed["signer_infos"][0]
+    signature = info["signature"].native
+    attributes = cms.CMSAttributes(
+        [
+            {"type": "content_type", "values": ["data"]},
+            {"type": "signing_time", "values": [cms.Time("utc_time", core.UTCTime(when))]},
+            {"type": "message_digest", "values": [hashlib.sha256(signature).digest()]},
+        ]
+    )
+    own = x509_asn1.Certificate.load(stamper.chain[0].public_bytes(serialization.Encoding.DER))
+    number = {"issuer": own.issuer, "serial_number": own.serial_number}
+    by = stamper.key.sign(attributes.dump(), padding.PKCS1v15(), hashes.SHA256())
+    second = cms.SignerInfo(
+        {
+            "version": "v1",
+            "sid": cms.SignerIdentifier("issuer_and_serial_number", number),
+            "digest_algorithm": {"algorithm": "sha256"},
+            "signed_attrs": attributes,
+            "signature_algorithm": {"algorithm": "rsassa_pkcs1v15"},
+            "signature": by,
+        }
+    )
+    info["unsigned_attrs"] = [{"type": "counter_signature", "values": [second]}]
+    signed["certificates"].append(cms.CertificateChoices("certificate", own))
+    return bytes(message.dump(force=True))
+
+
 # --- a package --------------------------------------------------------------------------------
 
 INF = """\
@@ -466,18 +508,7 @@ def write_medium(root: Path, authorities: Authorities, scratch: Path) -> None:
 
 def write_iso(root: Path, path: Path, label: str = LABEL) -> Path:
     """By xorriso, with Rock Ridge and without Joliet, as virtio-win's are."""
-    command = [
-        "xorriso",
-        "-as",
-        "mkisofs",
-        "-quiet",
-        "-iso-level",
-        "4",
-        "-untranslated-filenames",
-        "-R",
-        "-V",
-        label,
-    ]
+    command = ["xorriso", "-as", "mkisofs", "-quiet", *TREES, "-V", label]
     run = subprocess.run([*command, "-o", path, root], capture_output=True, check=False)
     assert run.returncode == 0, run.stderr
     return path

@@ -27,6 +27,7 @@ class Driver:
     devices: tuple[Device, ...] = ()
     either: tuple[Device, ...] = ()
     lacks: tuple[Arch, ...] = ()  # architectures that it is not built for
+    recent: bool = False  # media of before 2024 may not have it
 
     def expected(self, windows: Windows, arch: Arch) -> bool:
         """Whether a medium that has this Windows at all has the driver for it; of 10.0 and later."""
@@ -69,10 +70,15 @@ DRIVERS: tuple[Driver, ...] = (
     Driver("viogpudo", "viogpudo.inf", "VioGpuDod", (_modern(16),)),
     Driver("viofs", "viofs.inf", "VirtioFsDrv", (_modern(26),)),
     Driver(
-        "viosock", "viosock.inf", "VirtioSocket", _both(0x1012, 19), lacks=(Arch.X86, Arch.ARM64)
+        "viosock",
+        "viosock.inf",
+        "VirtioSocket",
+        _both(0x1012, 19),
+        lacks=(Arch.X86, Arch.ARM64),
+        recent=True,
     ),
-    Driver("viomem", "viomem.inf", "VIOMEM", (_modern(24),), lacks=(Arch.X86,)),
-    Driver("fwcfg", "fwcfg.inf", "FwCfg", (_acpi("QEMU0002"),), lacks=(Arch.ARM64,)),
+    Driver("viomem", "viomem.inf", "VIOMEM", (_modern(24),), lacks=(Arch.X86,), recent=True),
+    Driver("fwcfg", "fwcfg.inf", "FwCfg", (_acpi("QEMU0002"),), lacks=(Arch.ARM64,), recent=True),
     Driver(
         "pvpanic",
         "pvpanic.inf",

@@ -58,8 +58,9 @@ def _uninstalled(inf: Inf, package: Package) -> Iterator[str]:
     if not found and inf.value("Version", "Class") and "Manufacturer" in inf:
         yield f"no models section is for {package.place.windows.title} on {arch}"
     for model in found:
-        if models.install_section(inf, model.install, arch) is None:
-            yield f"line {model.line}: [{model.install}] is not there, which installs {model.ids[:1]}"
+        if model.install and models.install_section(inf, model.install, arch) is None:
+            device = model.ids[0] if model.ids else "a device"
+            yield f"line {model.line}: [{model.install}] is not there, which installs {device}"
 
 
 def ids_complete(package: Package) -> list[str]:

@@ -26,6 +26,8 @@ _BOMS = (
 _END = "\x1a"  # Ctrl-Z ends a text file, since CP/M
 _BLANK = " \t\v\f\r\0"  # what SetupAPI takes for space
 _TOKEN = re.compile(r'"[^"]*(?:""[^"]*)*"?|[^",;=]+|[,;=]')
+# Variables of the environment, which many leave to whoever reads the registry, and never define.
+_ENVIRONMENT = {"systemroot", "systemdrive", "windir", "programfiles", "programdata"}
 _SUBSTITUTED = re.compile(r"%([^%]*)%")
 
 
@@ -84,13 +86,14 @@ class Inf:
 
     def undefined(self) -> Iterator[tuple[int, str]]:
         """Lines and names of %strings% that no [Strings] section has; %12% is a directory's number."""
+        known = {*self._strings, *_ENVIRONMENT, ""}
         for name, lines in self.sections.items():
             if name.split(".")[0] == "strings":
                 continue
             for line in lines:
                 for text in (line.key or "", *line.values):
                     for key in _SUBSTITUTED.findall(text):
-                        if key and not key.isdigit() and key.lower() not in self._strings:
+                        if not key.isdigit() and key.lower() not in known:
                             yield line.number, key
 
     def expanded(self, text: str, number: int = 0) -> str:
@@ -118,13 +121,13 @@ def read(data: bytes, *, code_page: str = "cp1252", locale: str = "") -> Inf:
         raise InfError(f"{len(data)} bytes are more than any INF has (at most {LIMIT_BYTES})")
     sections: dict[str, list[Line]] = {}
     current: list[Line] | None = None
-    for number, text in _logical(_decoded(data, code_page)):
-        if text.startswith("["):
-            current = sections.setdefault(_section_name(text, number).lower(), [])
+    for number, tokens in _logical(_decoded(data, code_page)):
+        if isinstance(tokens, str):
+            current = sections.setdefault(_section_name(tokens, number).lower(), [])
         elif current is None:
             raise InfError("there is text before the first [section]", number)
         else:
-            current.append(_fields(text, number))
+            current.append(_fields(tokens, number))
     if not sections:
         raise InfError("there is no [section]")
     return Inf({name: tuple(lines) for name, lines in sections.items()}, locale)
@@ -163,38 +166,45 @@ def _as_windows(byte: int, code_page: str) -> str:
         return chr(byte)
 
 
-def _logical(text: str) -> Iterator[tuple[int, str]]:
-    """Number of the first, and text, of lines with what continues them; no empty ones."""
-    begin, parts, length = 0, list[str](), 0
+def _logical(text: str) -> Iterator[tuple[int, str | list[str]]]:
+    """Number and text of a section's head, or number and tokens of a line with what continues it.
+
+    A quote ends with its line at the latest, so each is cut into tokens by itself.
+    """
+    begin, tokens, length = 0, list[str](), 0
     for number, line in enumerate(re.split("\r\n|\n|\r", text), start=1):
-        content, continues = _without_comment(line.strip(_BLANK))
-        begin = begin or number
-        parts.append(content)
+        content = line.lstrip(_BLANK)
+        if not begin and content.startswith("["):
+            yield number, content
+            continue
+        found, continues = _tokens(content)
+        begin = begin or (number if found or continues else 0)
+        tokens += found
         length += len(content)
         if length > LIMIT_TEXT:
             raise InfError(f"a line grows beyond {LIMIT_TEXT} characters", begin)
-        if continues:
-            continue
-        whole = "".join(parts).strip(_BLANK)
-        if whole:
-            yield begin, whole
-        begin, parts, length = 0, [], 0
-    whole = "".join(parts).strip(_BLANK)
-    if whole:
-        yield begin, whole
+        if not continues:
+            if begin:
+                yield begin, tokens
+            begin, tokens, length = 0, [], 0
+    if begin:
+        yield begin, tokens
 
 
-def _without_comment(line: str) -> tuple[str, bool]:
-    """The line before its comment, without a last backslash; and whether it had one, and goes on."""
-    if ";" in line:
-        for match in _TOKEN.finditer(line):
-            if match[0] == ";":
-                line = line[: match.start()].rstrip(_BLANK)
-                break
-    if not line.endswith("\\"):
-        return line, False
-    quoted = '"' in line and _TOKEN.findall(line)[-1].startswith('"')
-    return (line, False) if quoted else (line[:-1].rstrip(_BLANK), True)
+def _tokens(line: str) -> tuple[list[str], bool]:
+    """The tokens before a comment, and whether a backslash, which is none of them, continues the line."""
+    tokens: list[str] = []
+    for match in _TOKEN.finditer(line):
+        if match[0] == ";":
+            break
+        tokens.append(match[0])
+    if not tokens or tokens[-1].startswith('"'):
+        return tokens, False
+    last = tokens[-1].rstrip(_BLANK)
+    if last.endswith("\\"):
+        bare = last.rstrip(_BLANK + "\\")
+        return tokens[:-1] + ([bare] if bare else []), True
+    return tokens if last or tokens[1:] else [], False
 
 
 def _section_name(text: str, number: int) -> str:
@@ -209,11 +219,11 @@ def _section_name(text: str, number: int) -> str:
     return name
 
 
-def _fields(text: str, number: int) -> Line:
+def _fields(tokens: list[str], number: int) -> Line:
     """Key and values. ``=`` ends a key only before the first comma; after it, it is a character."""
     fields: list[list[str]] = [[]]
     key: str | None = None
-    for token in _TOKEN.findall(text):
+    for token in tokens:
         if token == ",":
             fields.append([])
         elif token == "=" and key is None and len(fields) == 1:

@@ -52,6 +52,8 @@ def open_medium(path: Path) -> Medium:
         raise MediumError(
             f"{path}: there is no such file", hint="give virtio-win's ISO or a folder"
         )
+    if not (path.is_file() or path.is_block_device()):
+        raise MediumError(f"{path}: is neither a file nor a folder")
     return Iso(path)
 
 
@@ -160,6 +162,8 @@ class Iso:
         return found
 
     def _check_size(self) -> None:
+        if not self._path.is_file():
+            return  # a drive says nothing of its size
         there, wanted = self._path.stat().st_size, int(self._iso.pvd.space_size) * _SECTOR
         if there < wanted:
             raise MediumError(

@@ -52,12 +52,14 @@ def iso_installer(medium: Medium) -> list[str]:
 
 
 def iso_trees(medium: Medium) -> list[str]:
-    """Each tree has the same files: Windows reads another one than Linux does."""
-    if len(medium.trees) < 2:
-        raise NotApplicable("there is one tree of files only")
-    (first, files), *others = [
-        (kind, files) for kind, files in medium.trees.items() if kind != "iso"
-    ]
+    """Each tree has the same files: Windows reads another one than Linux does.
+
+    Not the plain ISO 9660 tree, whose names are often cut, if there is any other.
+    """
+    trees = [(kind, files) for kind, files in medium.trees.items() if kind != "iso"]
+    if len(trees) < 2:
+        raise NotApplicable("no two trees of files have whole names")
+    (first, files), *others = trees
     found = []
     for kind, theirs in others:
         odd = sorted(files ^ theirs)
@@ -67,13 +69,13 @@ def iso_trees(medium: Medium) -> list[str]:
 
 
 def iso_drivers(medium: Medium) -> list[str]:
-    """Every driver of virtio-win is there at all, where the medium is a whole one."""
+    """Every driver that virtio-win has long had is there at all, where the medium is a whole one."""
     whole = medium.labels or any(path.lower() == INSTALLER for path in medium.files)
     if not whole:
         raise NotApplicable(f"a folder without {INSTALLER} may hold a few drivers only")
     there = {path.partition("/")[0].lower() for path in medium.files}
-    lost = [driver.folder for driver in DRIVERS if driver.folder.lower() not in there]
-    return [f"there is no {name}" for name in lost]
+    wanted = [driver.folder for driver in DRIVERS if not driver.recent]
+    return [f"there is no {folder}" for folder in wanted if folder.lower() not in there]
 
 
 def iso_copies(medium: Medium) -> list[str]:

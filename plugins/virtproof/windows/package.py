@@ -35,7 +35,6 @@ class Package:
         self.place = place
         self._medium, self._trust = medium, trust
         self._paths = {path.rpartition("/")[2].lower(): path for path in paths}
-        self._bytes: dict[str, bytes] = {}
         self._catalogs: dict[str, Catalog] = {}
         self._executables: dict[str, pe.Pe] = {}
 
@@ -56,10 +55,8 @@ class Package:
         return name.lower() in self._paths
 
     def read(self, name: str) -> bytes:
-        key = name.lower()
-        if key not in self._bytes:
-            self._bytes[key] = self._medium.read(self._paths[key])
-        return self._bytes[key]
+        """A file's bytes, which are not kept: a medium has hundreds of MiB of them."""
+        return self._medium.read(self._paths[name.lower()])
 
     @cached_property
     def infs(self) -> dict[str, Inf]:
@@ -143,7 +140,8 @@ def _place(path: str) -> Place | None:
     parts = path.split("/")
     if len(parts) != 4:
         return None
-    windows, arch = windows_of(parts[1]), arch_of(parts[2])
+    arch = arch_of(parts[2])
+    windows = windows_of(parts[1], arch)
     return None if windows is None or arch is None else Place(parts[0], windows, arch)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -92,9 +92,12 @@ _ARCHES = {arch.lower(): arch for arch in Arch}
 ROOT_ARCHES = {"i386": Arch.X86, "amd64": Arch.AMD64, "arm64": Arch.ARM64}
 
 
-def windows_of(folder: str) -> Windows | None:
-    """The Windows that a folder's name stands for, in any case."""
-    return _BY_NAME.get(folder.lower())
+def windows_of(folder: str, arch: Arch | None = None) -> Windows | None:
+    """The Windows that a folder's name stands for, in any case. XP on amd64 is of 2003's version."""
+    found = _BY_NAME.get(folder.lower())
+    if found is not None and found.name == "xp" and arch is Arch.AMD64:
+        return replace(found, minor=2)
+    return found
 
 
 def arch_of(folder: str) -> Arch | None:

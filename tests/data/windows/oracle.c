@@ -1,5 +1,5 @@
-/* What SetupAPI sees of an INF: oracle.exe FILE SECTION... prints a line's section, key and fields, apart
-   by 0x1f, a line each, as UTF-8. Exit status 1, with Windows' error, where it does not open. */
+/* What SetupAPI sees of INFs: oracle.exe SECTION FILE... prints for each file a line "file", or "error" with
+   Windows' error and the line, then of each line in the section its key and fields, 0x1f before each, as UTF-8. */
 #include <windows.h>
 #include <setupapi.h>
 #include <stdio.h>
@@ -16,19 +16,20 @@ static void put(const wchar_t *text)
 int wmain(int argc, wchar_t **argv)
 {
     static wchar_t field[16384];
-    UINT line = 0;
-    HINF inf = SetupOpenInfFileW(argv[1], NULL, INF_STYLE_WIN4, &line);
 
-    if (inf == INVALID_HANDLE_VALUE) {
-        printf("error %08lx in line %u\n", GetLastError(), line);
-        return 1;
-    }
-    for (int section = 2; section < argc; section++) {
+    for (int file = 2; file < argc; file++) {
+        UINT line = 0;
         INFCONTEXT at;
-        BOOL there = SetupFindFirstLineW(inf, argv[section], NULL, &at);
+        BOOL there;
+        HINF inf = SetupOpenInfFileW(argv[file], NULL, INF_STYLE_WIN4, &line);
 
+        if (inf == INVALID_HANDLE_VALUE) {
+            printf("error %08lx in line %u\n", GetLastError(), line);
+            continue;
+        }
+        printf("file\n");
+        there = SetupFindFirstLineW(inf, argv[1], NULL, &at);
         for (; there; there = SetupFindNextLine(&at, &at)) {
-            put(argv[section]);
             for (DWORD index = 0; index <= SetupGetFieldCount(&at); index++) {
                 printf("\x1f");
                 if (SetupGetStringFieldW(&at, index, field, 16384, NULL))
@@ -36,7 +37,7 @@ int wmain(int argc, wchar_t **argv)
             }
             printf("\n");
         }
+        SetupCloseInfFile(inf);
     }
-    SetupCloseInfFile(inf);
     return 0;
 }
