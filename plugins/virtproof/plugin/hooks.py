@@ -114,11 +114,10 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     try:
         options = read_options(config)
-        medium = virtio_win.read_medium(config)
+        config.stash[virtio_win.MEDIUM] = virtio_win.read_medium(config)
     except VirtproofError as error:
         raise pytest.UsageError(f"virtproof: {error}") from None
     config.stash[OPTIONS] = options
-    config.stash[virtio_win.MEDIUM] = medium
     config.stash[RUN] = Run(options, Progress(config))
     sharding = Sharding(options.shard, _boots) if options.shard else None
     if sharding is not None:
