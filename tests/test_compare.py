@@ -16,7 +16,7 @@ from virtproof.measure.statistics import Pair, against
 from virtproof.plugin.throughput import Bench
 from virtproof.report.compared import compared_lines, of_sides, sides_in_words
 from virtproof.sides import Side, parse_side
-from virtproof.spec import CacheMode, DiskBus, GuestSpec, IoMode, NicModel
+from virtproof.spec import CacheMode, DiskBus, GuestSpec, IoMode, NicModel, VirtioMode
 from virtproof.workload.fio import Fio
 from virtproof.workload.iperf3 import Iperf3
 from virtproof.workload.profiles import compared
@@ -37,6 +37,13 @@ def test_a_side_is_fields_of_a_guest_and_of_its_disk() -> None:
     )
     assert parse_side("nic=none,data.io=threads") == ({"nic": None}, {"io": IoMode.THREADS})
     assert parse_side("same") == ({}, {})
+    assert parse_side("disk=nvme,nic=virtio,virtio=modern,packed=yes,queues=2")[0] == {
+        "disk": DiskBus.NVME,
+        "nic": NicModel.VIRTIO,
+        "virtio": VirtioMode.MODERN,
+        "packed": True,
+        "queues": 2,
+    }
 
 
 def test_files_are_made_absolute_and_qemu_is_the_emulator(
@@ -58,6 +65,7 @@ def test_files_are_made_absolute_and_qemu_is_the_emulator(
         ("accel=kvm", "a guest has no 'accel'"),
         ("data.serial=x", "a guest has no 'serial'"),
         ("nic=virtoi", "no NicModel is called 'virtoi' (did you mean virtio?)"),
+        ("virtio=moderne", "no VirtioMode is called 'moderne' (did you mean modern?)"),
         ("disk=none", "no DiskBus is called 'none'"),
         ("cpus=two", "cpus=two: no whole number"),
         ("cpus=-1", "cpus=-1: no whole number"),

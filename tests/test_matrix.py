@@ -77,7 +77,6 @@ def test_the_small_profile_is_small_and_begins_where_the_image_was_made() -> Non
     matrix = select(Asked(), IDE)
     assert roots(matrix) == [
         "pc/ide+rtl8139",
-        "pc/virtio+virtio/legacy",
         "q35/virtio-scsi+virtio/modern",
     ]
     assert matrix.switches == (SwitchCell(DiskBus.IDE),)

@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from virtproof.errors import ImageError
+from virtproof.images import catalog
+from virtproof.images.store import ImageStore, default_cache
+from virtproof.spec import Accel
+
 GUESTLESS = """
 import pytest
 
@@ -192,6 +197,24 @@ def test_a_pattern_is_what_can_be_built_and_is_called_so(pytester: pytest.Pytest
     names = [name for name in found if name.startswith("test_guest")]
     assert "test_guest[debian-12-virtio]" in names
     assert len(set(names)) == len(names) > 2
+
+
+def test_all_built_is_what_lies_in_the_cache(pytester: pytest.Pytester) -> None:
+    store = ImageStore(default_cache(), Accel.TCG)
+    entries = catalog.builds()
+    try:
+        keys = [store.prepared_key(entries[name]) for name in ("debian-12-virtio", "debian-12")]
+    except ImageError as error:
+        pytest.skip(str(error))
+    for key in (*keys, "of-another-recipe"):
+        item = store.cache.root / "prepared" / key
+        item.mkdir(parents=True)
+        (item / "manifest.json").write_text("{}")
+    found = collected(run(pytester, WITH_GUEST, "--image", "all-built", "--collect-only", "-q"))
+    assert [name for name in found if name.startswith("test_guest")] == [
+        "test_guest[debian-12-virtio]",
+        "test_guest[debian-12]",
+    ]
 
 
 @pytest.mark.parametrize(

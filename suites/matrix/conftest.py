@@ -39,14 +39,25 @@ def home(image_name: str) -> Home:
     return home_of(image_name)
 
 
+@pytest.fixture(scope="session")
+def at_hand() -> list[Guest]:
+    """The guest that was explored last."""
+    return []
+
+
 @pytest.fixture
-def explored(shared_guest_on: GuestFactory, home: Home) -> Guest:
-    """A running guest without a NIC, whose kernel is asked and which is given devices. Shared."""
+def explored(
+    shared_guest_on: GuestFactory, image_name: str, home: Home, at_hand: list[Guest]
+) -> Guest:
+    """A running guest on what its image was made on: its kernel is asked, and it is given devices.
+
+    Shared by the cells of an image; those of many images would be too many to keep.
+    """
+    if at_hand and at_hand[0].spec.image != image_name:
+        at_hand.pop().close()
     cold = COLD if home.machine is Machine.PC else ()
-    cell = home.cell
-    return shared_guest_on(
-        machine=cell.machine, firmware=cell.firmware, disk=cell.disk, nic=None, data_disks=cold
-    )
+    at_hand[:] = [shared_guest_on(**home.cell.fields, data_disks=cold)]
+    return at_hand[0]
 
 
 @pytest.fixture(scope="session")

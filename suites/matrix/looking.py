@@ -47,10 +47,13 @@ def mac(cell: DeviceCell) -> str:
 
 
 @contextlib.contextmanager
-def given(guest: Guest, cell: DeviceCell) -> Iterator[None]:
-    """The guest has the device within the block, seen by its kernel on PCI; skips what QEMU has not."""
+def given(guest: Guest, cell: DeviceCell) -> Iterator[frozenset[str]]:
+    """The guest has the device within the block: where its kernel sees it on PCI. Skips what QEMU has not.
+
+    Nowhere new for a disk that the guest has from its start.
+    """
     if _is_cold(cell):
-        yield
+        yield frozenset()
         return
     ring = Ring(cell.virtio, cell.packed)
     before = _functions(guest)
@@ -67,7 +70,7 @@ def given(guest: Guest, cell: DeviceCell) -> Iterator[None]:
             deadline = Deadline.after(SEEN_S * guest.scale)
             new = wait_for(lambda: _functions(guest) - before or None, deadline, POLL_S)
             assert new, f"the guest does not see that it was given {cell.id}"
-            yield
+            yield frozenset(new)
     except GuestError:
         guest.close()  # it may still have the device: the next cell gets another one
         raise
@@ -107,40 +110,62 @@ def _disk(guest: Guest, name: str) -> Seen | None:
 
 
 def work(guest: Guest, cell: DeviceCell, seen: Seen) -> None:
-    """A MiB goes to the disk and comes back; the NIC gets an address and reaches the gateway."""
+    """A MiB goes to the disk and comes back; the NIC gets an address by DHCP, which takes both directions."""
     if cell.is_disk:
         guest.runner.run(ROUND_TRIP, cell.device, seen.name, seen.name)
     elif cell.virtio is not VirtioMode.LEGACY:  # which is in no network
-        reach_gateway(guest, mac(cell))
+        take_address(guest, mac(cell))
 
 
-def reach_gateway(guest: Guest, mac: str) -> None:
-    """The NIC of that MAC has an address by DHCP, and the gateway answers a ping over it."""
+def take_address(guest: Guest, mac: str) -> None:
+    """The lab has leased an address to the NIC of that MAC, and the guest has taken it up."""
     address = guest.address(mac)
     assert address, "the NIC got no address"
-
-    def routed() -> bool | None:
-        nic = guest.net.by_mac(mac)
-        return True if address in nic.addresses and guest.net.gateway else None
-
-    done = wait_for(routed, Deadline.after(ROUTE_S * guest.scale), POLL_S)
-    assert done, f"the guest did not take up the address {address}, or has no default route"
-    nic, gateway = guest.net.by_mac(mac).name, guest.net.gateway
-    guest.runner.run("ping -c 1 -W 10 -I %s %s", nic, gateway)
+    taken = wait_for(
+        lambda: True if address in guest.net.by_mac(mac).addresses else None,
+        Deadline.after(ROUTE_S * guest.scale),
+        POLL_S,
+    )
+    assert taken, f"the guest did not take up the address {address}"
 
 
-def negotiated(guest: Guest) -> Mapping[str, tuple[str, ...]]:
-    """Names of the features that drivers have taken, by driver."""
-    guest.virtio.refresh()
-    found = (device for device in guest.virtio.devices if device.driver)
+def reach_gateway(guest: Guest) -> None:
+    """The guest's own NIC has its address, and the gateway answers a ping."""
+    take_address(guest, guest.mac)
+    gateway = wait_for(lambda: guest.net.gateway, Deadline.after(ROUTE_S * guest.scale), POLL_S)
+    assert gateway, "the guest has no default route"
+    guest.runner.run("ping -c 1 -W 10 %s", gateway)
+
+
+def check_queues(guest: Guest, queues: int) -> None:
+    """The root disk and the NIC, where they are virtio, have as many queues as were asked for."""
+    if guest.spec.disk.is_virtio:
+        name = guest.block.root_disk.name
+        has = len(guest.runner.run("ls /sys/block/%s/mq", name).stdout.split())
+        assert has == queues, f"{name} has {has} queues, {queues} were asked for"
+    if guest.spec.nic is NicModel.VIRTIO:
+        name = guest.net.by_mac(guest.mac).name
+        said = guest.runner.run("ls -d /sys/class/net/%s/queues/rx-*", name).stdout.split()
+        assert len(said) == queues, f"{name} has {len(said)} queues, {queues} were asked for"
+
+
+def negotiated(guest: Guest, at: frozenset[str] | None = None) -> Mapping[str, tuple[str, ...]]:
+    """Names of the features that drivers have taken, by driver; of devices at these places, or of all."""
+    found = (device for device in _devices(guest, at) if device.driver)
     return {str(one.driver): names_of(one.device_id, one.features) for one in found}
 
 
-def check_mode(guest: Guest, virtio: VirtioMode | None, *, packed: bool) -> None:
-    """Every virtio device is of the mode that was asked for, and its rings are packed if they were."""
-    guest.virtio.refresh()
-    for device in guest.virtio.devices:
+def check_mode(
+    guest: Guest, virtio: VirtioMode | None, *, packed: bool, at: frozenset[str] | None = None
+) -> None:
+    """These virtio devices are of the mode that was asked for, and their rings are packed if they were."""
+    for device in _devices(guest, at):
         check_device(device, virtio, packed=packed)
+
+
+def _devices(guest: Guest, at: frozenset[str] | None) -> list[VirtioDevice]:
+    guest.virtio.refresh()
+    return [one for one in guest.virtio.devices if at is None or one.pci_address in at]
 
 
 def check_device(device: VirtioDevice, virtio: VirtioMode | None, *, packed: bool) -> None:

@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from suites.matrix.looking import check_mode, given, look, negotiated, reach_gateway, work
+from suites.matrix.looking import (
+    check_mode,
+    check_queues,
+    given,
+    look,
+    negotiated,
+    reach_gateway,
+    work,
+)
 
 from virtproof.guest.guest import Guest
 from virtproof.matrix.cells import DeviceCell, RootCell, SwitchCell
@@ -19,6 +27,7 @@ from virtproof.plugin.cells import Cell
 from virtproof.spec import DiskBus, NicModel
 
 PACKED_SINCE = (5, 0)
+pytestmark = pytest.mark.boots(1)  # all alike: workers keep the order, an image after another
 
 
 def settle(cell: Cell, check: str, verdict: Verdict) -> None:
@@ -40,17 +49,20 @@ def test_device(device_cell: DeviceCell, explored: Guest, cell: Cell) -> None:
     missing = lacking(device_cell.modules, guest.kernel.supports)
     if device_cell.packed:
         refuse_packed(guest, cell, check)
-    with given(guest, device_cell):
+    with given(guest, device_cell) as place:
         seen = look(guest, device_cell, patient=not missing)
         settle(cell, check, bound(missing, device_cell.device.drivers, seen.driver))
         work(guest, device_cell, seen)
-        check_mode(guest, device_cell.virtio, packed=device_cell.packed)
-        cell(check, "works", features=negotiated(guest))
+        check_mode(guest, device_cell.virtio, packed=device_cell.packed, at=place)
+        cell(check, "works", features=negotiated(guest, at=place))
 
 
-@pytest.mark.boots(1)
 def test_root(
-    root_cell: RootCell, explored: Guest, ready_guest: Callable[..., Guest], cell: Cell
+    root_cell: RootCell,
+    home: Home,
+    explored: Guest,
+    ready_guest: Callable[..., Guest],
+    cell: Cell,
 ) -> None:
     """A guest boots with its root and its NIC on these; both are driven by what should drive them."""
     check = root_cell.check
@@ -59,16 +71,19 @@ def test_root(
         settle(cell, check, not_supported(missing))
     if root_cell.packed:
         refuse_packed(explored, cell, check)
-    guest = ready_guest(**root_cell.fields)
-    guest.boot()
+    # One on what the image was made on is running already.
+    guest = explored
+    if root_cell != home.cell:
+        guest = ready_guest(**root_cell.fields).boot()
     settle(cell, check, bound((), root_cell.disk.drivers, guest.block.root_disk.driver))
     settle(cell, check, bound((), root_cell.nic.drivers, guest.net.by_mac(guest.mac).driver))
-    reach_gateway(guest, guest.mac)
+    reach_gateway(guest)
     check_mode(guest, root_cell.virtio, packed=root_cell.packed)
+    if root_cell.queues > 1:
+        check_queues(guest, root_cell.queues)
     cell(check, "works", features=negotiated(guest))
 
 
-@pytest.mark.boots(1)
 def test_root_switches(
     switch_cell: SwitchCell,
     home: Home,

@@ -26,7 +26,6 @@ class Profile(Axis):
 
 # Root cells of the small profile, beside the image's own disk; on UEFI those on q35 alone.
 SMALL = (
-    RootCell(disk=DiskBus.VIRTIO, nic=NicModel.VIRTIO, virtio=VirtioMode.LEGACY),
     RootCell(Machine.Q35, disk=DiskBus.VIRTIO_SCSI, nic=NicModel.VIRTIO, virtio=VirtioMode.MODERN),
 )
 
