@@ -252,6 +252,31 @@ SEEDED: dict[str, tuple[dict[str, object], str, str]] = {
         "pe-architecture",
         "viostor.sys is for ARM64, not amd64",
     ),
+    "catalog-not-named": (
+        {"edit": ("CatalogFile=", ";")},
+        "files-complete",
+        "viostor.inf names no catalog",
+    ),
+    "string-undefined": (
+        {"edit": ("= %Device.Service%", "= %Device.Servise%")},
+        "inf-parses",
+        "line 37: %Device.Servise% has no string",
+    ),
+    "install-section-missing": (
+        {"edit": ("[Device_Inst.NT]", "[Device_Inst2.NT]")},
+        "inf-parses",
+        "[Device_Inst] is not there, which installs PCI\\VEN_1AF4&DEV_1001&SUBSYS_00021AF4&REV_00",
+    ),
+    "of-another-system": (
+        {"edit": ("$WINDOWS NT$", "$OS/2$")},
+        "inf-parses",
+        "[Version] has the Signature '$OS/2$', which is not Windows'",
+    ),
+    "driverver-none": (
+        {"edit": ("DriverVer = 05/20/2026,", "DriverVer = 20/05/2026,")},
+        "driverver-matches-sys",
+        "DriverVer has '20/05/2026' for its date",
+    ),
     "inf-hostile": (
         {"afterwards": _replaced("viostor.inf", b"\xff\xfe" + b"\x00\xd8" * 1000)},
         "inf-parses",

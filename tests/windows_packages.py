@@ -433,6 +433,7 @@ class Made:
     systems: str = ""
     kernel: str = ""
     target: str = ""  # of the models section, as in ".6.1"
+    edit: tuple[str, str] = ("", "")  # of the INF's text: what is replaced by what
     signing: Signing = field(default_factory=Signing)
     # On the files, when they are signed.
     afterwards: Callable[[dict[str, bytes]], object] = bool
@@ -455,7 +456,8 @@ class Made:
             decoration=self.target or (".10.0...22000" if self.windows.build >= 22000 else ".10.0"),
             models="\n".join(lines),
         )
-        return text.replace("\n", "\r\n").encode("cp1252")
+        assert self.edit[0] in text
+        return text.replace(*self.edit).replace("\n", "\r\n").encode("cp1252")
 
     def files(self, authorities: Authorities, scratch: Path) -> dict[str, bytes]:
         files = {
