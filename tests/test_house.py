@@ -47,7 +47,9 @@ MAY_IMPORT: tuple[tuple[str, tuple[str, ...]], ...] = (
     # The page is the report's, which knows no history: here its facts are filled in.
     ("history.reporting", ("errors", "measure.*", "history.*", "report.trends.*")),
     ("history.*", ("errors", "measure.*", "history.*")),
-    ("windows.image_command", ("errors", "windows.*")),
+    ("windows.image_command", ("errors", "spec", "images.store", "lab.accel", "windows.*")),
+    ("windows.appliance", ("images.namespace",)),
+    ("windows.injection", ("errors", "images.child", "images.foreign", "windows.*")),
     ("windows.image", ("errors", "deadline", "images.child", "images.foreign", "windows.*")),
     ("windows.*", ("errors", "windows.*")),
     ("images.fetch.http", ("errors",)),

@@ -14,6 +14,8 @@ END_S = 10.0
 
 # Program -> Debian's package of it, for the hint.
 PACKAGES = {
+    "depmod": "kmod",
+    "qemu-nbd": "qemu-utils",
     "apt-cache": "apt",
     "apt-get": "apt",
     "dpkg-deb": "dpkg",

@@ -61,6 +61,25 @@ def extract_kernel(packages: Path, scratch: Path) -> dict[str, Any]:
     raise ImageError(f"no kernel package in {packages}")
 
 
+def unpack(packages: Path, scratch: Path) -> tuple[Path, Path]:
+    """Unpack the kernel package in ``packages`` below ``scratch``; its vmlinuz and its folder of modules.
+
+    ``modules.dep`` is there.
+    """
+    need("dpkg-deb", "depmod")
+    found = sorted(packages.glob("linux-image-*.deb"))
+    if not found:
+        raise ImageError(f"no kernel package in {packages}")
+    tree = scratch / "kernel"
+    output(["dpkg-deb", "-x", str(found[0]), str(tree)], f"unpacking {found[0].name}")
+    kernels = sorted((tree / "boot").glob("vmlinuz-*"))
+    if not kernels:
+        raise ImageError(f"{found[0].name} holds no vmlinuz")
+    release = kernels[0].name.removeprefix("vmlinuz-")
+    output(["depmod", "-b", str(tree), release], f"modules of {release}")
+    return kernels[0], tree / "lib" / "modules" / release
+
+
 def _private_apt(apt: Path, entry: BuildEntry, archives: list[Source]) -> list[str]:
     """An apt that knows only these archives and writes only below ``apt``."""
     for name in DIRECTORIES:

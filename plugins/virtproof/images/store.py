@@ -134,6 +134,10 @@ class ImageStore:
             )
         return item.path / "vmlinuz"
 
+    def kernel_tree(self, scratch: Path) -> tuple[Path, Path]:
+        """A stock kernel, unpacked below ``scratch``: its vmlinuz, and the folder of its modules."""
+        return debs.unpack(self.packages(default_image()), scratch)
+
     def prepared_key(self, entry: BuildEntry) -> str:
         """Address of the entry's prepared image: all that it is made of, without the mirror's name.
 

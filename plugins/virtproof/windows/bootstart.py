@@ -6,6 +6,7 @@ driver's. What is wrong here ends in stop 0x7B (INACCESSIBLE_BOOT_DEVICE).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -20,6 +21,7 @@ STARTS = {0: "boot", 1: "system", 2: "automatic", 3: "on demand", 4: "disabled"}
 KERNEL_DRIVER = 1
 WINDOWS_8 = (6, 2)
 FIRST_BUILD_OF_11 = 22000
+LABEL = re.compile(r"(x86|amd64|arm|arm64)_[0-9a-f]{16}")
 
 
 class Check(StrEnum):
@@ -33,6 +35,11 @@ class Check(StrEnum):
     START_OVERRIDE = "start-override"
     DRIVER_FILE = "driver-file"
     IDS = "ids"
+    LABEL = "driver-label"
+
+
+# What is wrong, but does not keep the system from booting.
+NOT_FATAL = (Check.LABEL,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,7 @@ class WindowsFacts:
 
     ``services``: viostor and vioscsi, each with start, type, imagepath, start_override, file (whether it is
     there); None where there is no such service. ``critical``: CriticalDeviceDatabase, ``database``:
-    DriverDatabase, by PCI id in lower case.
+    DriverDatabase, by PCI id in lower case; ``packages``: labels of the DriverDatabase's driver packages.
     """
 
     product: str
@@ -55,6 +62,7 @@ class WindowsFacts:
     services: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     critical: Mapping[str, str] = field(default_factory=dict)
     database: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    packages: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -84,6 +92,7 @@ def parse(told: Mapping[str, Any]) -> WindowsFacts:
         values["version"] = _version(told)
         values["build"] = int(str(told["build"]))
         values["unfinished"] = tuple(told["unfinished"])
+        values["packages"] = tuple(map(str, told.get("packages", ())))
         values["database"] = {key: tuple(infs) for key, infs in told["database"].items()}
         for name in ("product", "architecture"):
             values[name] = _printable(told[name])
@@ -116,7 +125,8 @@ def judge(facts: WindowsFacts) -> list[Finding]:
 
 def ready(findings: list[Finding], driver: str) -> bool:
     """Whether nothing is known that keeps this Windows from booting with that driver."""
-    return all(one.ok for one in findings if one.driver in ("", driver))
+    counted = (one for one in findings if one.check not in NOT_FATAL)
+    return all(one.ok for one in counted if one.driver in ("", driver))
 
 
 def _state(facts: WindowsFacts) -> Iterator[Finding]:
@@ -165,6 +175,7 @@ def _driver(facts: WindowsFacts, driver: str, ids: tuple[str, ...]) -> Iterator[
         Check.DRIVER_FILE, driver, there, f"{path}" if there else f"{path!r} is not on the volume"
     )
     yield _ids(facts, driver, ids)
+    yield from _label(facts, driver, ids)
 
 
 def _override(driver: str, values: Mapping[str, Any]) -> Finding:
@@ -185,3 +196,18 @@ def _ids(facts: WindowsFacts, driver: str, ids: tuple[str, ...]) -> Finding:
     lacks = [one for one in ids if not any(f"dev_{one}" in key for key in known)]
     told = f"{where} has " + (f"no 1AF4:{', no 1AF4:'.join(lacks)}" if lacks else " and ".join(ids))
     return Finding(Check.IDS, driver, not lacks, told)
+
+
+def _label(facts: WindowsFacts, driver: str, ids: tuple[str, ...]) -> Iterator[Finding]:
+    """Windows calls a package NAME.inf_ARCHITECTURE_HASH; under another name its tools do not find it."""
+    claims = {
+        inf.lower()
+        for key, infs in facts.database.items()
+        if any(f"dev_{one}" in key for one in ids)
+        for inf in infs
+    }
+    for label in facts.packages:
+        inf, _, rest = label.lower().partition("_")
+        if inf in claims and not LABEL.fullmatch(rest):
+            said = f"package {label}: pnputil and upgrades of the driver stumble over this name"
+            yield Finding(Check.LABEL, driver, False, said)

@@ -20,17 +20,18 @@ DEADLINE_S = 300.0
 LARGEST_ANSWER = 4 << 20
 
 
-def inspect(path: Path) -> WindowsFacts:
+def inspect(path: Path, *, overlay: bool = False) -> WindowsFacts:
     """The facts of the Windows on an image (qcow2 or raw); ImageError that says what it has instead.
 
-    Takes seconds, and at most 300; an image that would take the reading process more is refused.
+    Takes seconds, and at most 300; an image that would take the reading process more is refused. A file
+    with a backing file is refused too, unless it is an ``overlay`` that we made.
     """
-    checked = foreign.check(path)
+    form = "qcow2" if overlay else foreign.check(path).format
     need("qemu-nbd")
     with tempfile.TemporaryDirectory(prefix="virtproof-nbd-") as scratch:
         socket = Path(scratch) / "nbd"
         server = ["qemu-nbd", "--read-only", "--persistent", "--shared=1", f"--socket={socket}"]
-        with spawned([*server, f"--format={checked.format}", str(path.absolute())]) as child:
+        with spawned([*server, f"--format={form}", str(path.absolute())]) as child:
             wait_for(lambda: socket.exists() or child.poll(), Deadline.after(START_S), 0.02)
             if not socket.exists():
                 said = child.stdout.read(400) if child.stdout and child.poll() is not None else b""

@@ -54,6 +54,7 @@ def read(disk: NbdDisk) -> dict[str, Any]:
         "services": {name: _service(windows, system, control, name) for name in STORAGE_IDS},
         "critical": _critical(system, control),
         "database": _database(system),
+        "packages": system.names(r"DriverDatabase\DriverPackages"),
     }
     return facts
 
