@@ -153,6 +153,23 @@ def registry(
     return system, {"Microsoft": {"Windows NT": {"CurrentVersion": current}}}
 
 
+def installed(executable: bytes, **fields: Any) -> dict[str, bytes]:
+    """Files of an installation as far as virt-v2v looks: ``executable`` stands for each of its programs."""
+    system, software = registry(**fields)
+    software["Microsoft"]["Windows"] = {"CurrentVersion": {"DevicePath": "%SystemRoot%\\inf"}}
+    system["MountedDevices"] = {"\\DosDevices\\C:": bytes(12)}
+    if "DriverDatabase" in system:
+        system["DriverDatabase"] |= {"DriverInfFiles": {}, "DriverPackages": {}}
+    folders = ("Program Files", "Users", "Windows/Temp", "Windows/inf", "Windows/System32/drivers")
+    return {
+        "Windows/System32/config/SYSTEM": hive(system),
+        "Windows/System32/config/SOFTWARE": hive(software),
+        "Windows/System32/cmd.exe": executable,
+        "Windows/explorer.exe": executable,
+        **{f"{folder}/desktop.ini": b"" for folder in folders},
+    }
+
+
 def disk(
     path: Path, files: Mapping[str, bytes], size_mib: int = 48, *, dirty: bool = False
 ) -> Path:

@@ -43,7 +43,7 @@ from virtproof.plugin.records import diagnosis_of, guest_record
 from virtproof.plugin.run import Run
 from virtproof.plugin.sharding import Sharding
 from virtproof.plugin.throughput import BENCH, bench
-from virtproof.plugin.windows import windows_facts, windows_image
+from virtproof.plugin.windows import injected_windows, windows_facts, windows_image
 from virtproof.report.junit import properties
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "guest_on",
     "image",
     "image_name",
+    "injected_windows",
     "lab",
     "remark",
     "shared_guest_on",

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from virtproof.errors import UsageError
-from virtproof.windows import image
+from virtproof.errors import MissingToolError, UsageError
+from virtproof.plugin.virtio_win import NO_MEDIUM
+from virtproof.spec import Accel
+from virtproof.windows import image, injection
+from virtproof.windows.appliance import KernelTree
 from virtproof.windows.bootstart import WindowsFacts
+
+if TYPE_CHECKING:  # which reads the options
+    from virtproof.plugin.run import Run
 
 NO_IMAGE = "needs a disk with Windows: --windows-image=win.qcow2"
 
@@ -45,3 +52,29 @@ def windows_image(request: pytest.FixtureRequest) -> Path:
 def windows_facts(windows_image: Path) -> WindowsFacts:
     """What the registry of the user's Windows says."""
     return image.inspect(windows_image)
+
+
+@pytest.fixture(scope="module")
+def injected_windows(
+    request: pytest.FixtureRequest,
+    windows_image: Path,
+    virtproof_run: Run,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> injection.Injected:
+    """The user's Windows with the drivers of --virtio-win installed by virt-v2v, in an overlay."""
+    name = request.config.getoption("--virtio-win")
+    if name is None:
+        pytest.skip(NO_MEDIUM)
+    try:
+        injection.installed_version()
+    except MissingToolError as error:
+        pytest.skip(f"the drivers cannot be installed offline: {error}")
+    store, accel = virtproof_run.store, virtproof_run.accelerator.accel
+    return injection.inject(
+        windows_image,
+        request.config.invocation_params.dir / name,
+        tmp_path_factory.mktemp("injected") / "windows.qcow2",
+        lambda scratch: KernelTree(*store.kernel_tree(scratch)),
+        kvm=accel is Accel.KVM,
+        say=virtproof_run.progress.long,
+    )

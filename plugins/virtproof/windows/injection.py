@@ -14,6 +14,8 @@ from virtproof.errors import ImageError, MissingToolError
 from virtproof.images import foreign
 from virtproof.images.child import need, output, spawned
 from virtproof.windows.appliance import KernelTree, command, environment
+from virtproof.windows.bootstart import judge
+from virtproof.windows.image import inspect
 
 PROGRAM = "virt-v2v-in-place"
 DEADLINE_S = 1800
@@ -57,6 +59,9 @@ def inject(
     if overlay.exists():
         raise ImageError(f"{overlay} is there already", hint="name a file that is not")
     version = installed_version()
+    asleep = [one.detail for one in judge(inspect(image)) if one.driver == "" and not one.ok]
+    if asleep:
+        raise ImageError(f"{image}: {asleep[0]}", hint="nothing can be installed until then")
     scratch = overlay.with_name(overlay.name + ".scratch")
     scratch.mkdir()
     try:
@@ -90,7 +95,7 @@ def installed_version() -> str:
 def known_faults(version: str) -> tuple[str, ...]:
     """What is known to be wrong with what that version does."""
     numbers = tuple(int(part) for part in version.split(".")) if version[0].isdigit() else ()
-    return tuple(text.format(version=version) for text in KNOWN) if numbers <= SEEN else ()
+    return tuple(text.format(version=version) for text in KNOWN if () < numbers <= SEEN)
 
 
 def domain_xml(disk: Path) -> str:
