@@ -16,7 +16,7 @@ from virtproof.claims import claim
 from virtproof.errors import LabGoneError, UsageError, VirtproofError
 from virtproof.guest.failure import BootFailedError
 from virtproof.measure.results import GuestRecord, TestRecord
-from virtproof.plugin import evidence, guests, matrix, virtio_win
+from virtproof.plugin import evidence, guests, matrix, virtio_win, windows
 from virtproof.plugin.cells import CELL, cell
 from virtproof.plugin.comparing import CANNOT_TELL, UNSURE, compare
 from virtproof.plugin.controller import Controller
@@ -43,7 +43,6 @@ from virtproof.plugin.records import diagnosis_of, guest_record
 from virtproof.plugin.run import Run
 from virtproof.plugin.sharding import Sharding
 from virtproof.plugin.throughput import BENCH, bench
-from virtproof.plugin.windows import injected_windows, windows_facts, windows_image
 from virtproof.report.junit import properties
 
 __all__ = [
@@ -56,13 +55,10 @@ __all__ = [
     "guest_on",
     "image",
     "image_name",
-    "injected_windows",
     "lab",
     "remark",
     "shared_guest_on",
     "virtproof_run",
-    "windows_facts",
-    "windows_image",
 ]
 
 OPTIONS = pytest.StashKey[Options]()
@@ -120,6 +116,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"virtproof: {error}") from None
     config.stash[OPTIONS] = options
     config.stash[RUN] = Run(options, Progress(config))
+    config.pluginmanager.register(windows, "virtproof-windows")  # its fixtures
     sharding = Sharding(options.shard, _boots) if options.shard else None
     if sharding is not None:
         config.pluginmanager.register(sharding, "virtproof-sharding")

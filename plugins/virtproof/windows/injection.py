@@ -59,9 +59,7 @@ def inject(
     if overlay.exists():
         raise ImageError(f"{overlay} is there already", hint="name a file that is not")
     version = installed_version()
-    asleep = [one.detail for one in judge(inspect(image)) if one.driver == "" and not one.ok]
-    if asleep:
-        raise ImageError(f"{image}: {asleep[0]}", hint="nothing can be installed until then")
+    _require_rest(image)
     scratch = overlay.with_name(overlay.name + ".scratch")
     scratch.mkdir()
     try:
@@ -79,6 +77,13 @@ def inject(
     finally:
         output(["rm", "-rf", "--", str(scratch)], "removing what virt-v2v left")
     return Injected(overlay, version, warnings, known_faults(version))
+
+
+def _require_rest(image: Path) -> None:
+    """ImageError for a Windows that sleeps, or whose file system or registry is not closed."""
+    wrong = [one.detail for one in judge(inspect(image)) if one.driver == "" and not one.ok]
+    if wrong:
+        raise ImageError(f"{image}: {wrong[0]}", hint="nothing can be installed until then")
 
 
 def installed_version() -> str:
