@@ -37,13 +37,18 @@ class Seen:
     pci_address: str | None = None
 
 
-def serial(bus: DiskBus) -> str:
-    return f"hot{bus.replace('-', '')}"
+def serial(cell: DeviceCell) -> str:
+    """A disk's: that of one which the guest has from its start, or a cell's own."""
+    return f"cold{cell.device}" if _is_cold(cell) else f"hot{_digest(cell).hex()}"
 
 
 def mac(cell: DeviceCell) -> str:
     """A cell's own: the host remembers the address that it leased to a MAC before."""
-    return "52:54:01:" + ":".join(f"{byte:02x}" for byte in sha256(cell.id.encode()).digest()[:3])
+    return "52:54:01:" + ":".join(f"{byte:02x}" for byte in _digest(cell)[:3])
+
+
+def _digest(cell: DeviceCell) -> bytes:
+    return sha256(cell.id.encode()).digest()[:8]
 
 
 @contextlib.contextmanager
@@ -63,7 +68,7 @@ def given(guest: Guest, cell: DeviceCell) -> Iterator[frozenset[str]]:
                 if isinstance(cell.device, NicModel):
                     plugged = plugged_nic(guest, cell.device, mac(cell), ring)
                 else:
-                    plugged = plugged_disk(guest, cell.device, serial(cell.device), ring)
+                    plugged = plugged_disk(guest, cell.device, serial(cell), ring)
                 stack.enter_context(plugged)
             except RefusedError as error:
                 pytest.skip(f"this QEMU does not give it to a running guest: {error}")
@@ -85,8 +90,7 @@ def look(guest: Guest, cell: DeviceCell, *, patient: bool) -> Seen:
     deadline = Deadline.after((BOUND_S if patient else SETTLE_S) * guest.scale)
     if isinstance(cell.device, NicModel):
         return wait_for(lambda: _nic(guest, mac(cell)), deadline, POLL_S) or Seen(None)
-    name = f"cold{cell.device}" if _is_cold(cell) else serial(cell.device)
-    return wait_for(lambda: _disk(guest, name), deadline, POLL_S) or Seen(None)
+    return wait_for(lambda: _disk(guest, serial(cell)), deadline, POLL_S) or Seen(None)
 
 
 def _is_cold(cell: DeviceCell) -> bool:
