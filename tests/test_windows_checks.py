@@ -311,6 +311,19 @@ def test_a_catalog_that_was_changed_does_not_hold(
     assert seen["signature-chain"] == ["viostor.cat: what is signed was changed afterwards"]
 
 
+def test_a_second_inf_of_a_package_counts_too(
+    tmp_path: Path, authorities: Authorities, scratch: Path, trusting: Trust
+) -> None:
+    """pvpanic has its ACPI and its PCI device in INFs of their own; the second one is unsigned here."""
+    whole = made.good("pvpanic", "w11", Arch.AMD64)
+    acpi, pci = whole.ids
+    place = made.write_package(tmp_path, replace(whole, ids=(acpi,)), authorities, scratch)
+    assert found(tmp_path, trusting) == {}
+    (place / "pvpanic-pci.inf").write_bytes(replace(whole, ids=(pci,)).inf())
+    said = "pvpanic.cat does not have the digest of pvpanic-pci.inf"
+    assert found(tmp_path, trusting) == {"catalog-covers-inf": [said]}
+
+
 def test_a_driver_that_lost_a_platform_is_missed(
     tmp_path: Path, whole: Path, trusting: Trust
 ) -> None:

@@ -266,13 +266,23 @@ def test_the_models_section_that_fits_best_is_taken(
     [
         ("05/20/2026", "[Version] has no whole DriverVer"),
         ("20/05/2026,1.2.3.4", "DriverVer has '20/05/2026' for its date"),
-        ("05/20/2026,1.2.3", "DriverVer has '1.2.3' for its version"),
+        ("05/20/2026,1.2.x", "DriverVer has '1.2.x' for its version"),
+        ("05/20/2026,1.2.3.4.5", "DriverVer has '1.2.3.4.5' for its version"),
     ],
 )
 def test_a_driver_version_that_is_none_is_named(value: str, said: str) -> None:
     with pytest.raises(InfError) as failed:
         models.driver_version(inf.read(f"{HEAD}DriverVer={value}\n".encode()))
     assert said in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "version"), [("1.3.0", (1, 3, 0, 0)), ("1.1", (1, 1, 0, 0)), ("1.2.3.4", (1, 2, 3, 4))]
+)
+def test_a_driver_version_may_be_short(text: str, version: models.Version) -> None:
+    """As those of qemupciserial and vioprot are."""
+    found = inf.read(f"{HEAD}DriverVer = 12/29/2013 , {text}\n".encode())
+    assert models.driver_version(found)[1] == version
 
 
 # --- the oracle -------------------------------------------------------------------------------

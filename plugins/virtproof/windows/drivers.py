@@ -83,7 +83,7 @@ DRIVERS: tuple[Driver, ...] = (
         "pvpanic",
         "pvpanic.inf",
         "PVPanic",
-        either=(_acpi("QEMU0001"), _pci("pci", 0x1B36, 0x0011, "11001AF4", 0)),
+        either=(_acpi("QEMU0001"), _pci("pci", 0x1B36, 0x0011, "11001AF4", 1)),
     ),
 )
 # Not on every medium, and checked where it is.

@@ -10,7 +10,7 @@ from virtproof.windows.inf import Inf, InfError, Line
 from virtproof.windows.platform import Arch, Windows
 
 Version = tuple[int, int, int, int]
-_DRIVER_VERSION = re.compile(r"\d{1,5}(\.\d{1,5}){3}")
+_DRIVER_VERSION = re.compile(r"\d{1,5}(\.\d{1,5}){0,3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def signature(inf: Inf) -> str:
 
 
 def driver_version(inf: Inf) -> tuple[date, Version]:
-    """[Version] DriverVer: month/day/year, then w.x.y.z; InfError where it is none."""
+    """[Version] DriverVer: month/day/year, then w.x.y.z, the last of which may lack; InfError for none."""
     values = inf.value("Version", "DriverVer")
     if not values or len(values) < 2:
         raise InfError(f"[Version] has no whole DriverVer (it is {','.join(values or ())!r})")
@@ -82,7 +82,7 @@ def driver_version(inf: Inf) -> tuple[date, Version]:
         raise InfError(f"DriverVer has {values[0]!r} for its date") from None
     if not _DRIVER_VERSION.fullmatch(values[1]):
         raise InfError(f"DriverVer has {values[1]!r} for its version")
-    one, two, three, four = (int(part) for part in values[1].split("."))
+    one, two, three, four = [*(int(part) for part in values[1].split(".")), 0, 0, 0][:4]
     return when, (one, two, three, four)
 
 

@@ -97,7 +97,7 @@ def _found(
 
 
 def _row(package: Package) -> Row:
-    """Of the driver's own INF; of the first one, where the driver is not known."""
+    """Of the driver's own INF, or the first one where the driver is not known; ids are of all INFs."""
     known = package.driver.inf if package.driver else ""
     named = {name.lower(): inf for name, inf in package.infs.items()}
     inf = named.get(known) or next(iter(named.values()), None)
@@ -110,7 +110,8 @@ def _row(package: Package) -> Row:
             when, numbers = models.driver_version(inf)
             version, date = models.dotted(numbers), when.isoformat()
         with suppress(PackageError):
-            ids = _short(models.models(inf, place.windows, place.arch))
+            infs = package.infs.values()
+            ids = _short([m for one in infs for m in models.models(one, place.windows, place.arch)])
         kind = _signature(package, package.catalog_of(inf))
     return Row(place.driver, place.windows.name, str(place.arch), version, date, ids, kind)
 
