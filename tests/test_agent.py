@@ -303,6 +303,37 @@ def test_a_command_that_takes_its_time_is_waited_for(port: Simulator, agent: Age
     assert port.count("guest-exec-status") == 4
 
 
+def asked(port: Simulator) -> int:
+    """How often it was asked whether a command has ended."""
+    return [call["execute"] for call in port.calls].count("guest-exec-status")
+
+
+def test_a_command_that_rings_is_asked_after_once(
+    port: Simulator, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not asked before; the byte that rang is no answer; control: without it, nobody asks."""
+    monkeypatch.setattr("virtproof.guest.agent.RING_S", 60.0)
+    found: list[str] = []
+    run = threading.Thread(target=lambda: found.append(agent.run("echo it", rings=True).stdout))
+    run.start()
+    run.join(0.5)
+    assert (found, asked(port)) == ([], 0)
+    port.say(b"\n")
+    run.join(SOON_S)
+    assert (found, asked(port)) == (["it\n"], 1)
+    assert agent.run("echo more").stdout == "more\n"
+
+
+def test_a_ring_that_is_lost_or_early_costs_no_answer(
+    port: Simulator, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("virtproof.guest.agent.RING_S", 0.1)
+    assert agent.run("echo lost", rings=True).stdout == "lost\n"
+    port.polls = 3
+    port.say(b"\n")
+    assert agent.run("echo early", rings=True).stdout == "early\n"
+
+
 def test_a_command_that_does_not_end_is_given_up_by_name(port: Simulator, agent: Agent) -> None:
     port.polls = 10**6
     begin = time.monotonic()
@@ -359,7 +390,7 @@ def test_the_agents_error_is_told_with_its_reason(port: Simulator, agent: Agent)
     assert str(failure.value) == "guest agent: guest-exec: Failed to execute child process"
 
 
-@pytest.mark.parametrize("line", [b"garbage\n", b"[1]\n", b"\xff\xfe\n", b"\n", b'"a"\n'])
+@pytest.mark.parametrize("line", [b"garbage\n", b"[1]\n", b"\xff\xfe\n", b'"a"\n'])
 def test_what_is_no_object_is_said_so(port: Simulator, agent: Agent, line: bytes) -> None:
     port.silent = {"guest-info"}
     port.say(line)

@@ -11,6 +11,7 @@ import pytest
 from virtproof import host
 from virtproof.guest import saved
 from virtproof.guest.connection import Connection
+from virtproof.guest.console import Console
 from virtproof.guest.guest import Guest
 from virtproof.guest.warm import Host, WarmGuests
 from virtproof.images.cache import WARM, Cache, sha256
@@ -83,6 +84,26 @@ def test_copies_are_apart_and_right_about_themselves(bench: Bench) -> None:
         assert guest.block.disk_by_serial("data").driver == "virtio_blk"
     assert len({guest.address() for guest in guests} - {""}) == 2
     assert all(guest.ssh.run("echo there").stdout == "there\n" for guest in guests)
+
+
+def test_a_guest_that_wakes_says_when_it_is_ready(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It rings on its agent's port; were that lost, this would take the whole patience."""
+    bench.guest().close()
+    patience_s, waited = 120.0, []
+    monkeypatch.setattr("virtproof.guest.agent.RING_S", patience_s)
+    honest = Console.wait_beyond
+
+    def wait_beyond(port: Console, position: int, timeout_s: float) -> bool:
+        heard = honest(port, position, timeout_s)
+        waited.extend([heard] if timeout_s == patience_s else [])
+        return heard
+
+    monkeypatch.setattr(Console, "wait_beyond", wait_beyond)
+    assert bench.guest().state == "running"
+    assert waited == [True]
+    assert bench.said == []
 
 
 def test_the_clock_of_an_old_state_is_put_right(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import random
 import re
@@ -30,8 +31,8 @@ def exchange(runner: Runner, size: int = PAYLOAD_BYTES) -> None:
     runner.put("/run/payload", sent)
     digest = runner.run("sha256sum /run/payload").stdout.split()[0]
     assert digest == hashlib.sha256(sent).hexdigest()
-    back = runner.run("od -An -v -tx1 /run/payload | tr -d ' \\n'").stdout
-    assert bytes.fromhex(back) == sent
+    back = runner.run("base64 -w 0 /run/payload").stdout
+    assert base64.b64decode(back, validate=True) == sent
 
 
 @pytest.mark.claim("NET-1")
@@ -59,7 +60,7 @@ def test_counters_move_with_traffic(virtio_guest: Guest) -> None:
     after = virtio_guest.net.by_mac(virtio_guest.mac)
     assert "/virtio" in after.statistics_path
     assert after.counters["rx_bytes"] - before.counters["rx_bytes"] >= PAYLOAD_BYTES
-    assert after.counters["tx_bytes"] - before.counters["tx_bytes"] >= 2 * PAYLOAD_BYTES
+    assert after.counters["tx_bytes"] - before.counters["tx_bytes"] >= PAYLOAD_BYTES * 4 // 3
 
 
 @pytest.mark.claim("NET-4")

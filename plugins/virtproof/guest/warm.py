@@ -27,6 +27,7 @@ from virtproof import host
 from virtproof.deadline import Deadline, wait_for
 from virtproof.errors import GuestError, LabGoneError, VirtproofError
 from virtproof.guest import saved
+from virtproof.guest.agent import RING
 from virtproof.guest.domain_xml import Resources, domain_xml, restored_xml
 from virtproof.guest.failure import BootFailedError
 from virtproof.guest.guest import Guest
@@ -48,7 +49,8 @@ free=$(sed -n 's/^MemFree: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo)
 rm -f /run/virtproof-zero; sync"""
 # The clock stood still while the guest was saved; the NIC is new and is waited for until udev has
 # named it, as it is in a guest that booted.
-PUT_RIGHT = """date -s @%s >/dev/null
+PUT_RIGHT = f"""trap '{RING}' EXIT
+date -s @%s >/dev/null
 mac=%s tries=0
 until [ -z "$mac" ] || [ "$tries" = 300 ]; do
   for nic in /sys/class/net/*; do
@@ -174,9 +176,9 @@ class WarmGuests:
         boot.preface += "\n--- restored ---\n"
         if not boot.agent.sync(Deadline.after(WAKE_S * guest.scale)):
             raise GuestError("its agent does not answer")
-        guest.runner.run(
-            PUT_RIGHT, f"{time.time():.3f}", guest.mac if item.facts["has_nic"] else ""
-        )
+        nic_of = guest.mac if item.facts["has_nic"] else ""
+        told = boot.agent.run(PUT_RIGHT, f"{time.time():.3f}", nic_of, rings=True)
+        guest.transcript.append(f"[agent] status {told.status}: {told.command}")
         distribution, kernel = item.facts["identity"]
         guest.identity = (distribution, kernel)
         guest.say(f"is awake after {time.monotonic() - begin:.1f} s")
