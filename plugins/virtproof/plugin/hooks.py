@@ -41,7 +41,7 @@ from virtproof.plugin.options import Options, add_options, read_options
 from virtproof.plugin.progress import Progress
 from virtproof.plugin.records import diagnosis_of, guest_record
 from virtproof.plugin.run import Run
-from virtproof.plugin.sharding import Sharding
+from virtproof.plugin.sharding import register
 from virtproof.plugin.throughput import BENCH, bench
 from virtproof.report.junit import properties
 
@@ -117,9 +117,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[OPTIONS] = options
     config.stash[RUN] = Run(options, Progress(config))
     config.pluginmanager.register(windows, "virtproof-windows")  # its fixtures
-    sharding = Sharding(options.shard, _boots) if options.shard else None
-    if sharding is not None:
-        config.pluginmanager.register(sharding, "virtproof-sharding")
+    sharding = register(config, options.shard, _boots)
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(
             Controller(config, options.out, sharding), "virtproof-controller"

@@ -17,6 +17,8 @@ from virtproof.guest.guest import Guest
 from virtproof.measure.results import GuestRecord, Outcome, RunRecord, TestRecord
 from virtproof.measure.store import ResultsWriter, clean_line, write_run
 from virtproof.plugin.cells import settled
+from virtproof.report.compat.grid import Source
+from virtproof.report.compat.page import page_beside
 from virtproof.report.html import render
 
 GROUP = re.compile(r"@[^@\[\]/]*$")  # what xdist's loadgroup appends to a test's id
@@ -134,6 +136,7 @@ class Collector:
         write_run(self.out / "run.json", run)
         page = render(run, self.records, self.out)
         (self.out / "report.html").write_text(page, encoding="utf-8")
+        page_beside(Source(run, self.records, self.out))
         return run
 
     def _timings(self) -> dict[str, float]:

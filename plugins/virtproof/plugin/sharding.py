@@ -159,3 +159,12 @@ class Sharding:
         terminalreporter.line(
             f"virtproof: {said}" + (", which is no fault" if self.is_empty else "")
         )
+
+
+def register(config: pytest.Config, shard: Shard | None, weigh: Weigh) -> Sharding | None:
+    """The plugin that leaves out the other shards' tests, if there are shards."""
+    if shard is None:
+        return None
+    sharding = Sharding(shard, weigh)
+    config.pluginmanager.register(sharding, "virtproof-sharding")
+    return sharding

@@ -7,6 +7,7 @@ from pathlib import Path
 from virtproof.measure.results import RunRecord, TestRecord
 from virtproof.report import cases, overview, throughput
 from virtproof.report.compared import of_sides, sentence, sides_in_words
+from virtproof.report.compat.parts import tally
 from virtproof.report.conclusion import conclude
 from virtproof.report.frame import head
 from virtproof.report.markup import Markup, document, el, join
@@ -15,6 +16,7 @@ from virtproof.report.verdicts import matrix
 _SECTIONS = (
     "environment",
     "claims",
+    "compatibility",
     "failures",
     "throughput",
     "controls",
@@ -43,6 +45,7 @@ def render(run: RunRecord, results: list[TestRecord], out_dir: Path) -> str:
     sections = [
         overview.environment(run, full.columns),
         None if compared else overview.claims(full, by_claim),
+        tally(results),
         cases.failures(results, anchors, out_dir) if broken else None,
         throughput.section(results),
         cases.provoked(results, out_dir),

@@ -11,6 +11,8 @@ from lxml import etree
 from virtproof.errors import UsageError, VirtproofError
 from virtproof.measure.results import EVIDENCE_MARK, RunRecord, TestRecord
 from virtproof.measure.store import ResultsWriter, clean_text, read_results, read_run, write_run
+from virtproof.report.compat.grid import Source
+from virtproof.report.compat.page import page_beside
 from virtproof.report.html import render
 from virtproof.report.junit import properties
 from virtproof.report.merging import Part, merged
@@ -34,6 +36,7 @@ def merge(places: Sequence[Path], out: Path) -> tuple[RunRecord, list[TestRecord
                 writer.write(record)
         write_run(out / "run.json", run)
         (out / "report.html").write_text(render(run, results, out), encoding="utf-8")
+        page_beside(Source(run, results, out))
         suite = _suite(
             run, [_cases(place, part) for place, part in zip(places, parts, strict=True)]
         )
