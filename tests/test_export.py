@@ -33,6 +33,9 @@ from virtproof.report.export.kcidb import kcidb
 from virtproof.report.export.named import named_comparisons, named_series
 from virtproof.report.export.openmetrics import openmetrics
 
+sys.path.append(str(Path(__file__).parent / "data" / "report"))
+import sample_matrix as matrix  # it lies there
+
 KINDS = ("good", "bad", "hostile", "compare")
 # As bencher.dev publishes it.
 BMF = {
@@ -191,6 +194,27 @@ def test_kcidb_is_told_what_the_records_say() -> None:
     assert sorted(one["number"]["value"] for one in figures) == sorted(wanted)
     paths = [one["path"] for one in whole]
     assert "virtproof.network.test_mtu.test_payload_passes.576-to-guest" in paths
+
+
+def test_kcidb_has_a_build_a_kernel_and_a_path_a_check() -> None:
+    records = matrix.results()
+    found = json.loads(kcidb(matrix.run(records), records, "virtproof"))
+    kcidb_io.schema.V5_3.validate(found)
+    builds = {one["id"]: one for one in found["builds"]}
+    assert len(builds) == len(matrix.systems())  # cells without a guest are of their image's kernel
+    assert {one["config_name"] for one in builds.values()} == {"default", "cloud", "rt"}
+    tests = [one for one in found["tests"] if one["path"] == "virtproof.matrix.nic.rtl8139"]
+    assert len(tests) == len(builds)
+    for one in tests:
+        cloud = builds[one["build_id"]]["config_name"] == "cloud"
+        assert one["status"] == ("SKIP" if cloud else "PASS")
+        assert one["misc"]["verdict"] == ("not-supported" if cloud else "works")
+    switched = [
+        one for one in found["tests"] if one["path"] == "virtproof.matrix.root.ide-to-virtio"
+    ]
+    assert [one["status"] for one in switched].count("FAIL") == 1
+    assert switched[0]["misc"]["features"]["virtio_net"][0] == "NET_F_CSUM"
+    assert len({one["id"] for one in found["tests"]}) == len(found["tests"])
 
 
 def test_an_origin_and_a_run_make_ids_of_their_own() -> None:

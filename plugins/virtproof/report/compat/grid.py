@@ -101,7 +101,7 @@ def grid(sources: Sequence[Source]) -> Grid:
     distributions: dict[System, str] = {}
     for source in sorted(sources, key=lambda one: one.run.start):
         groups: dict[tuple[System, str], list[TestRecord]] = {}
-        for system, record in _placed(source.results):
+        for system, record in placed(source.results):
             if record.compat is not None:
                 groups.setdefault((system, record.compat.check), []).append(record)
             if record.guest and record.guest.distribution:
@@ -115,19 +115,19 @@ def grid(sources: Sequence[Source]) -> Grid:
     return Grid(tuple(systems), tuple(checks), cells, distributions)
 
 
-def _placed(results: Iterable[TestRecord]) -> list[tuple[System, TestRecord]]:
+def placed(results: Iterable[TestRecord]) -> list[tuple[System, TestRecord]]:
     """Each test on its system. What does not tell its kernel joins its image's only one."""
     told = [(record, *_system(record)) for record in results]
     kernels: dict[str, set[str]] = {}
     for _, image, kernel in told:
         if kernel:
             kernels.setdefault(image, set()).add(kernel)
-    placed = []
+    found = []
     for record, image, kernel in told:
         only = kernels.get(image, set())
         here = kernel or (next(iter(only)) if len(only) == 1 else UNKNOWN)
-        placed.append((System(without_release(image), here), record))
-    return placed
+        found.append((System(without_release(image), here), record))
+    return found
 
 
 def _system(record: TestRecord) -> tuple[str, str]:

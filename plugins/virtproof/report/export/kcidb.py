@@ -1,7 +1,9 @@
 """KCIDB v5.3: the run as the kernel's CI database takes it; what is not known is left out.
 
 A distribution's kernel was neither checked out nor built here: the checkout and the build say which kernel it
-is, and nothing of how it came to be. A test's figures are tests below it, with the status DONE.
+is, and nothing of how it came to be. A test's figures are tests below it, with the status DONE. A test that
+fills a cell of the compatibility matrix has the check for its path (``virtproof.matrix.nic.rtl8139``): the
+same on every kernel, as only the build differs.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from typing import Any
 from virtproof.measure.results import RunRecord, TestRecord
 from virtproof.measure.series import comparisons_of, series_of
 from virtproof.measure.store import clean_line, clean_text
+from virtproof.report.compat.grid import UNKNOWN, System, placed
+from virtproof.report.compat.kernels import flavour
 from virtproof.report.export.named import slug
 
 VERSION = {"major": 5, "minor": 3}
@@ -33,21 +37,22 @@ _Kernel = tuple[str, str]  # what runs it, and its release
 
 def kcidb(run: RunRecord, records: Sequence[TestRecord], origin: str) -> str:
     """The run as KCIDB's JSON. ``origin`` names the CI system that sends it: ``[a-z0-9_]+``."""
-    kernels = dict.fromkeys(_kernel(run, record) for record in records)
+    tested = [(_kernel(run, record, system), record) for system, record in placed(records)]
+    kernels = dict.fromkeys(kernel for kernel, _ in tested)
     made = {
         "version": VERSION,
         "checkouts": [_checkout(run, kernel, origin) for kernel in kernels],
         "builds": [_build(run, kernel, origin) for kernel in kernels],
-        "tests": [test for record in records for test in _tests(run, record, origin)],
+        "tests": [test for one in tested for test in _tests(run, *one, origin)],
     }
     return json.dumps(made, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _kernel(run: RunRecord, record: TestRecord) -> _Kernel:
-    """The kernel under test: the guest's; the host's for tests that had none."""
-    if record.guest is None:
+def _kernel(run: RunRecord, record: TestRecord, system: System) -> _Kernel:
+    """The kernel under test: the guest's or the cell's; the host's for tests that had neither."""
+    if record.guest is None and record.compat is None:
         return "host", clean_line(str(run.host["kernel"]))
-    return clean_line(record.guest.image), clean_line(record.guest.kernel or "")
+    return clean_line(system.image), "" if system.kernel == UNKNOWN else clean_line(system.kernel)
 
 
 def _checkout(run: RunRecord, kernel: _Kernel, origin: str) -> dict[str, Any]:
@@ -65,16 +70,19 @@ def _build(run: RunRecord, kernel: _Kernel, origin: str) -> dict[str, Any]:
         "origin": origin,
         "architecture": "x86_64",
         "comment": f"as {kernel[0]} has it: {kernel[1] or 'release unknown'}",
+        "config_name": flavour(kernel[1]) or "default",
     }
 
 
-def _tests(run: RunRecord, record: TestRecord, origin: str) -> Iterator[dict[str, Any]]:
+def _tests(
+    run: RunRecord, kernel: _Kernel, record: TestRecord, origin: str
+) -> Iterator[dict[str, Any]]:
     test = {
-        "build_id": _id(origin, "build", run.start, *_kernel(run, record)),
+        "build_id": _id(origin, "build", run.start, *kernel),
         "origin": origin,
         "environment": {"comment": _environment(run, record)},
     }
-    path = _path(record.test)
+    path = _path(record)
     whole = {
         **test,
         "id": _id(origin, "test", run.start, record.test),
@@ -82,7 +90,7 @@ def _tests(run: RunRecord, record: TestRecord, origin: str) -> Iterator[dict[str
         "status": STATUS[record.outcome],
         "comment": clean_line(record.test.rpartition("::")[2]),
         "duration": record.duration_s,
-        "misc": {"claims": record.claims},
+        "misc": {"claims": record.claims, **_cell(record)},
     }
     if record.reason:
         whole["log_excerpt"] = clean_text(record.reason)[:EXCERPT]
@@ -127,9 +135,21 @@ def _environment(run: RunRecord, record: TestRecord) -> str:
     return clean_line("; ".join(parts))
 
 
-def _path(test: str) -> str:
+def _cell(record: TestRecord) -> dict[str, Any]:
+    """What the test said of its cell: the verdict, for which KCIDB has no status, and the features."""
+    cell = record.compat
+    if cell is None:
+        return {}
+    features = {clean_line(device): names for device, names in cell.features.items()}
+    return {"check": cell.check, "verdict": cell.verdict, "features": features}
+
+
+def _path(record: TestRecord) -> str:
     """``suites/network/test_mtu.py::test_x[a]`` as ``virtproof.network.test_mtu.test_x.a``."""
-    file, _, name = test.removeprefix("suites/").partition("::")
+    if record.compat is not None:
+        checked = record.compat.check.split("/")
+        return ".".join(["virtproof.matrix", *(slug(step, also="-") for step in checked)])
+    file, _, name = record.test.removeprefix("suites/").partition("::")
     steps = [*file.removesuffix(".py").split("/"), *name.rstrip("]").split("[", 1)]
     return ".".join(["virtproof", *(slug(step, also="-") for step in steps if step)])
 
