@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-# In the running guest, before it is given anything: e1000 is kept from loading, pcnet32 is not there,
+# In the running guest, before it is given anything: e1000 is there and cannot be loaded (a rule of modprobe's
+# alone did not keep udev from it), pcnet32 is not there,
 # and of ne2k-pci nothing is to be read, though it is loaded.
 SPOIL = r'''
 from virtproof.plugin import run
@@ -19,7 +20,9 @@ from virtproof.plugin import run
 honest = run.Run.boot
 SCRIPT = r"""
 d=/lib/modules/$(uname -r)
-echo 'install e1000 /bin/false' >/etc/modprobe.d/virtproof.conf
+printf '%s\n' 'install e1000 /bin/false' 'blacklist e1000' >/etc/modprobe.d/virtproof.conf
+find "$d" -name 'e1000.ko*' -exec sh -c ': >"$1"' _ {} \;
+udevadm control --reload
 modprobe ne2k-pci
 find "$d" -name 'pcnet32.ko*' -delete
 sed -i -e '/\/pcnet32\.ko/d' -e '/\/ne2k-pci\.ko/d' "$d/modules.dep"
