@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import ssl
 import threading
 import time
@@ -22,7 +23,7 @@ class File:
     has none; "blind" for one that does not look at If-Range. ``then``: called after each answer.
     """
 
-    data: bytes
+    data: bytes | mmap.mmap
     etag: str = '"1"'
     dated: str = DATED
     ranges: str = "yes"
@@ -126,21 +127,22 @@ class Handler(BaseHTTPRequestHandler):
         return int(asked.removeprefix("bytes=").partition("-")[0])
 
     def _body(self, file: File, begin: int) -> None:
-        data = bytearray(file.data)
+        data = memoryview(file.data)
         if file.flips:
-            data[file.flips.pop(0)] ^= 0xFF
-        body = bytes(data[begin:])
+            changed = bytearray(data)
+            changed[file.flips.pop(0)] ^= 0xFF
+            data = memoryview(changed)
+        body = data[begin:]
         if file.cuts:
             body = body[: file.cuts.pop(0)]
         if file.chunked:
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(body), body))
-            return
-        if not file.drip_s:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(body), bytes(body)))
+        elif file.drip_s:
+            for at in range(len(body)):
+                self.wfile.write(body[at : at + 1])
+                time.sleep(file.drip_s)
+        else:
             self.wfile.write(body)
-            return
-        for at in range(len(body)):
-            self.wfile.write(body[at : at + 1])
-            time.sleep(file.drip_s)
 
 
 @contextlib.contextmanager
