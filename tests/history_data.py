@@ -13,7 +13,7 @@ from virtproof.measure.measurement import Measurement
 from virtproof.measure.results import RunRecord, TestRecord
 from virtproof.measure.store import ResultsWriter, write_run
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
+START = datetime(2025, 1, 1, tzinfo=UTC)
 GUEST = {
     "image": "debian-12",
     "distribution": "Debian 12",

@@ -91,7 +91,7 @@ def test_a_regression_is_told_with_all_that_is_asked_of_it(worse: Path) -> None:
     assert much is not None
     assert int(much[2]) < 15.5 < int(much[1]) + 1
     assert re.fullmatch(r"p = \de-\d+; 35 points before, 5 after", told["How sure"])
-    assert told["Since"] == "run 36 of 2026-02-05 00:00last good: run 35 of 2026-02-04 00:00"
+    assert told["Since"] == "run 36 of 2025-02-05 00:00last good: run 35 of 2025-02-04 00:00"
     assert told["Changed"] == "kernel 6.1.0-28 → 6.1.0-29"
     assert "A/A check passed" in tree.xpath("//header")[0].text_content()
     commands = [pre.text_content() for pre in section.xpath(".//dl//pre")]
@@ -220,7 +220,11 @@ def test_a_pinned_baseline_and_a_drift_from_it_are_drawn(
     assert len({one.get("id") for one in sections(tree)}) == len(titles) == 2
     assert len(section.xpath(".//svg//line[@class='floor']")) == 1
     assert "up to run 15" in section.xpath(".//table")[0].text_content()
-    assert "10 points before, 10 after" in answers(section)["How sure"]
+    told = answers(section)
+    assert "10 points before, 10 after" in told["How sure"]
+    assert told["Since"].startswith("some time after run 15 of 2025-01-15")
+    assert "newest: run 60 of" in told["Since"]
+    assert told["Changed"].startswith("nothing that a run records")
 
 
 def test_an_alert_that_holds_no_more_is_told_as_past(
@@ -236,6 +240,22 @@ def test_an_alert_that_holds_no_more_is_told_as_past(
     assert sections(tree) == []
     (past,) = tree.xpath("//section[@id='past']")
     assert "alert 1 of" in past.text_content()
+
+
+def test_series_of_one_title_are_told_apart(tmp_path: Path) -> None:
+    jobs: list[dict[str, Any]] = [{"tool": "fio", "version": "3", "depth": n} for n in (1, 8)]
+    rows = [figures(0, [1e9] * 5, name="read", job=job) for job in jobs]
+    runs = write(tmp_path / "a", run_at(0), [*rows[0], *rows[1], *figures(0, [1e9] * 5)])
+    filled(tmp_path / "db", runs)
+    titles = [
+        one.text_content()
+        for one in page(tmp_path / "db").xpath("//section[@id='series']//tbody//th")
+    ]
+    first, second, other = titles
+    assert first != second
+    assert " job " in first
+    assert " job " in second
+    assert " job " not in other
 
 
 HOSTILE = "6.1</code><script>alert(1)</script>,qemu=/tmp/x\x1b[31m"

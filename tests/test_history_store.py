@@ -151,8 +151,9 @@ def test_what_is_no_history_is_left_byte_for_byte(tmp_path: Path, kind: str) -> 
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"end": "2025-01-01T00:00:00+00:00"}, "before its start"),
-        ({"start": "2026-06-01T00:00:00Z", "end": "2026-06-02T00:00:00Z"}, "not within the run"),
+        ({"end": "2024-01-01T00:00:00+00:00"}, "before its start"),
+        ({"start": "2025-06-01T00:00:00Z", "end": "2025-06-02T00:00:00Z"}, "not within the run"),
+        ({"start": "2999-06-01T00:00:00Z", "end": "2999-06-02T00:00:00Z"}, "which is yet to come"),
     ],
 )
 def test_clocks_that_cannot_be_are_refused(
@@ -160,6 +161,41 @@ def test_clocks_that_cannot_be_are_refused(
 ) -> None:
     where = write(tmp_path / "a", run_at(0, **change), figures(0, [1e9] * 5))
     with pytest.raises(VirtproofError, match=fault):
+        intake.read(where)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "fault"),
+    [
+        ("1000000000.0", "NaN", "NaN is not a number"),
+        ("1000000000.0", "1" + "0" * 400, "is too large a number"),
+        ("1000000000.0", "1e308", "was never measured"),
+        ("1000000000.0", "5e-324", "was never measured"),
+        ("1000000000.0", "0", "nothing was transferred"),
+        ('"block": 0', '"block": 1' + "0" * 30, "is too large a number"),
+        ('"unit": "bit/s"', '"unit": "furlong"', "'furlong' is not one of"),
+        ('"tests"', '"tests"', ""),
+    ],
+)
+def test_a_figure_that_cannot_be_is_one_line(
+    tmp_path: Path, right: str, wrong: str, fault: str
+) -> None:
+    where = write(tmp_path / "a", run_at(0), figures(0, [1e9] * 5))
+    path = where / "results.jsonl"
+    path.write_text(path.read_text().replace(right, wrong))
+    if not fault:  # control: as it was written, it is read
+        assert len(intake.read(where).sessions) == 5
+        return
+    with pytest.raises(VirtproofError, match=fault) as caught:
+        intake.read(where)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_was_cut_between_two_tests_is_refused(tmp_path: Path) -> None:
+    """Each line of it is whole; what tells is that the run counted more."""
+    counts = {"passed": 2, "failed": 0, "skipped": 0, "error": 0}
+    where = write(tmp_path / "a", run_at(0, counts=counts), figures(0, [1e9] * 5))
+    with pytest.raises(VirtproofError, match="has 1 tests, and run.json counts 2"):
         intake.read(where)
 
 

@@ -168,18 +168,27 @@ def changes(good: Step, bad: Step, subject: str) -> list[tuple[str, str, str]]:
     ]
 
 
+def ends(found: Found) -> tuple[int, int]:
+    """The points that are held side by side: the last good one, and the first bad one or a drift's newest."""
+    return found.last_good, len(found.series) - 1 if found.kind == "drift" else found.first
+
+
+def in_short(at: Step, subject: str) -> str:
+    return f"run {at.run['id']} of {at.run['started'][:16]}, {subject} {at.tracked}"
+
+
 def explained(found: Found, contents: Contents, subject: str) -> list[str]:
     """Since when, what else changed then, and how to measure it again: a line each."""
-    series = found.series
-    good, bad = (point(series, contents, at) for at in (found.last_good, found.first))
+    series, drift = found.series, found.kind == "drift"
+    good, bad = (point(series, contents, at) for at in ends(found))
     told = [f"{name} {was} -> {now}" for name, was, now in changes(good, bad, subject)]
     lines = [
-        f"since:   run {bad.run['id']} of {bad.run['started'][:16]}, {subject} {bad.tracked}",
-        f"before:  run {good.run['id']} of {good.run['started'][:16]}, {subject} {good.tracked}",
+        f"{'now:    ' if drift else 'since:  '} {in_short(bad, subject)}",
+        f"{'pinned: ' if drift else 'before: '} {in_short(good, subject)}",
         f"changed: {'; '.join(told) or 'nothing that a run records'}",
     ]
-    if found.kind == "drift":
-        lines[2] += " (between the pinned run and the next; a drift may have begun later)"
+    if drift:
+        lines[2] += " (between the pinned run and the newest: a drift has no day of its own)"
     if series.basis == "uncontrolled":
         lines.append("beware:  uncontrolled: no control guest, so it may be the host that changed")
     config = contents.configs[int(series.configs[found.first])]

@@ -20,6 +20,8 @@ from virtproof.measure.results import RunRecord
 from virtproof.measure.store import read_results, read_run
 
 NETWORK_TOOLS = ("iperf3", "sockperf")
+AHEAD = timedelta(days=1)  # a clock may be so far ahead of the one of whoever adds its runs
+LEAST, MOST = 1e-18, 1e18  # in any unit: beyond, medians and ratios overflow
 SLACK = timedelta(seconds=2)  # sessions are stamped by the whole second
 
 
@@ -56,12 +58,7 @@ def read(where: Path, quick_too: bool = False) -> Intake:
     path = where / "results.jsonl" if where.is_dir() else where
     records = read_results(path)
     run = read_run(path.with_name("run.json"))
-    start, end = _time(run.start, f"{path.parent}: the run's start"), _time(run.end, "the end")
-    if start > end:
-        raise IntakeError(
-            f"{path.parent}: the run ended at {run.end}, before its start at {run.start}",
-            hint="the machine's clock was set back while it ran: measure again",
-        )
+    start, end = _whole(path, len(records), run)
     measured = [(record.test, row) for record in records for row in record.measurements]
     digest = _digest([run.start, run.end, *(row for _, row in measured)])
     found = Intake(_run_row(run, digest, path, start, end))
@@ -71,6 +68,8 @@ def read(where: Path, quick_too: bool = False) -> Intake:
             one = Measurement(**row)
         except (TypeError, VirtproofError) as error:
             raise IntakeError(f"{path}: {error}") from error
+        if one.unit != "1" and not LEAST <= one.value <= MOST:
+            raise IntakeError(f"{path}: {one.name}: {one.value:g} {one.unit} was never measured")
         at = _time(one.start, f"{path}: {one.name}'s start")
         if not start - SLACK <= at <= end + SLACK:
             raise IntakeError(
@@ -86,6 +85,28 @@ def read(where: Path, quick_too: bool = False) -> Intake:
             _keep(found, test, one, at)
     _same_units(path, found.configs.values())
     return Intake(found.run, found.configs, found.sessions, quick, fractions)
+
+
+def _whole(path: Path, tests: int, run: RunRecord) -> tuple[datetime, datetime]:
+    """Start and end of a run whose two files and whose clock are right; IntakeError says which is not."""
+    start, end = _time(run.start, f"{path.parent}: the run's start"), _time(run.end, "the end")
+    if start > end:
+        raise IntakeError(
+            f"{path.parent}: the run ended at {run.end}, before its start at {run.start}",
+            hint="the machine's clock was set back while it ran: measure again",
+        )
+    if start > datetime.now(UTC) + AHEAD:
+        raise IntakeError(
+            f"{path.parent}: the run began at {run.start}, which is yet to come",
+            hint="the clock of the machine that ran it is ahead, or this one's is behind",
+        )
+    counted = sum(run.counts.values())
+    if tests != counted:
+        raise IntakeError(
+            f"{path} has {tests} tests, and run.json counts {counted}",
+            hint="the file was cut off, or run.json is of another run",
+        )
+    return start, end
 
 
 def unit_faults(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -105,11 +106,12 @@ def _sorted(seen: checking.Examined) -> list[tuple[State, Found, Alert | None]]:
 
 
 def _rows(series: Sequence[Series], states: Mapping[str, State]) -> list[facts.Row]:
+    apart = _apart(series)
     return [
         facts.Row(
             one.id,
             one.key["name"],
-            one.title.removeprefix(one.key["name"]).strip(),
+            f"{one.title.removeprefix(one.key['name'])} {apart[one.id]}".strip(),
             one.unit,
             one.better,
             len(one),
@@ -120,6 +122,20 @@ def _rows(series: Sequence[Series], states: Mapping[str, State]) -> list[facts.R
         )
         for one in series
     ]
+
+
+def _apart(series: Sequence[Series]) -> dict[str, str]:
+    """For series of one title, by id: what each has otherwise than another of them."""
+    alike: dict[str, list[Series]] = {}
+    for one in series:
+        alike.setdefault(one.title, []).append(one)
+    told = {}
+    for group in alike.values():
+        differing = [name for name in group[0].key if len({one.key[name] for one in group}) > 1]
+        for one in group:
+            parts = [f"{name} {one.key[name]}" for name in differing]
+            told[one.id] = ", ".join([*parts, *([one.basis] if len(group) > 1 else [])])
+    return told
 
 
 def _passed(host: Alike) -> bool | None:
@@ -162,15 +178,16 @@ class _Trends:
         one, first = found.series, found.first
         trend = self.trend(one, found)
         config = self._contents.configs[int(one.configs[first])]
-        was, now = one.tracked[found.last_good], one.tracked[first]
+        good, bad = checking.ends(found)
+        was, now = one.tracked[good], one.tracked[bad]
         commands = [("measure it again", again.measured(config))]
         if compared := again.compared(config, self._subject, was, now):
             commands.append((f"the two {self._subject}s side by side", compared))
         return facts.Regression(
             trend, state, found.kind == "drift", first - trend.earlier,
             found.ratio, found.low, found.high, CONFIDENCE, found.p, found.n_before, found.n_after,
-            self._point(one, found.last_good), self._point(one, first),
-            self._changes(one, found.last_good, first), commands,
+            self._point(one, good), self._point(one, bad),
+            self._changes(one, good, bad), commands,
             alert.id if alert else None, alert.found if alert else "",
             (alert.why or "") if alert else "",
         )  # fmt: skip
@@ -183,7 +200,7 @@ class _Trends:
         return facts.Trend(
             one.id, one.title, one.unit, one.key["unit"], one.better, one.basis == "control",
             self._subject,
-            [(name, str(config[column])) for column, name in _MADE_BY if column in config],
+            [(name, _in_words(config[column])) for column, name in _MADE_BY],
             [self._point(one, at) for at in range(earlier, len(one))],
             [self._level(one, first, end, earlier) for first, end in pairwise(marks)],
             self._sessions(one, found, earlier), earlier, self._baseline(one, earlier),
@@ -245,6 +262,17 @@ class _Trends:
             None if math.isnan(frozen) else frozen,
             int(one.sessions[at]), int(one.controls[at]), one.tracked[at],
         )  # fmt: skip
+
+
+def _in_words(value: Any) -> str:
+    """A value as it is; a job's parameters without JSON's signs."""
+    try:
+        told = json.loads(value)
+    except ValueError:
+        return str(value)
+    return (
+        ", ".join(f"{name} {told[name]}" for name in told) if isinstance(told, dict) else str(value)
+    )
 
 
 def _centre(values: Any) -> float:

@@ -34,6 +34,7 @@ _HIDDEN = re.compile(
     "\ufdd0-\ufdef\ufffe\uffff\U000e0000-\U000e007f]"  # not characters; tags
 )
 _BREAK = re.compile("\r*\n|\r|\x85|\u2028|\u2029")
+_DIGITS = 18  # of a whole number: what 64 bits hold
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -152,7 +153,9 @@ def _serialise(record: dict[str, Any], schema: str, what: str, indent: int | Non
 def _parse(data: bytes, schema: str, where: str) -> dict[str, Any]:
     hint = "the file is damaged, or was not written by this version of Virtproof"
     try:
-        record = json.loads(data.decode("utf-8"), parse_constant=_refuse, parse_float=_finite)
+        record = json.loads(
+            data.decode("utf-8"), parse_constant=_refuse, parse_float=_finite, parse_int=_whole
+        )
     except json.JSONDecodeError as error:
         place = f"{where}, column {error.colno}"
         if schema == "run":
@@ -209,6 +212,12 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text} is too large a number")
     return number
+
+
+def _whole(text: str) -> int:
+    if len(text) > _DIGITS:
+        raise ValueError(f"{text[:_DIGITS]}... is too large a number")
+    return int(text)
 
 
 def _read(path: Path) -> bytes:

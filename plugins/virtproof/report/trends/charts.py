@@ -10,6 +10,7 @@ from itertools import pairwise
 from virtproof.report import chart
 from virtproof.report.markup import Markup, el
 from virtproof.report.trends.facts import Change, Level, Point, Trend
+from virtproof.report.trends.told import unit_of
 from virtproof.report.units import significant, told_in
 
 LEFT, RIGHT = 11.0, 1.5  # per cent: on the left stand the ticks' numbers
@@ -54,7 +55,7 @@ def history(trend: Trend, name: str, bad: int | None = None) -> Markup:
     below them what subject and control guest themselves did."""
     marks = [level.first for level in trend.levels[1:]]
     top = _LABEL * min(len(marks), _LABELS) + 8
-    told = told_in(trend.unit, max(point.value for point in trend.points))
+    told = unit_of(trend.unit, max(point.value for point in trend.points))
     values = [point.value / told.factor for point in trend.points]
     if trend.baseline:
         values.append(trend.baseline.centre / told.factor)
@@ -184,7 +185,7 @@ def _dates(points: Sequence[Point], bottom: float) -> list[Markup]:
 
 
 def _described(trend: Trend) -> str:
-    told = told_in(trend.unit, max(point.value for point in trend.points))
+    told = unit_of(trend.unit, max(point.value for point in trend.points))
     return "; ".join(
         f"from {trend.points[level.first].started[:10]} {told(level.centre)}"
         for level in trend.levels
@@ -197,7 +198,7 @@ def _described(trend: Trend) -> str:
 def sessions(trend: Trend, name: str) -> Markup:
     """How the sessions of each stretch lie: a histogram a row, all on one scale."""
     values = [value for row in trend.sessions for value in row.values]
-    told = told_in(trend.unit, max(values))
+    told = unit_of(trend.unit, max(values))
     low, high = min(values) / told.factor, max(values) / told.factor
     reach = max((high - low) / 2, (high + low) / 2 * 0.02)
     scale = chart.Scale((low + high) / 2 - reach, (low + high) / 2 + reach)

@@ -100,9 +100,13 @@ class Trend:
 
 @dataclass(frozen=True, slots=True)
 class Regression:
-    """A change for the worse that still holds. ``first`` is the trend's first bad point; ``ratio`` is
-    after / before, its interval ``low`` to ``high`` at ``confidence``. ``again`` are commands, each with what
-    it does. ``alert`` is its number once it was told, ``told`` when, ``why`` what was said of it."""
+    """A change for the worse that still holds. ``first`` is the trend's first bad point; ``good`` is the last
+    before it and ``bad`` that one itself, of a drift the newest; ``changes`` are between these two.
+
+    ``ratio`` is after / before, its interval ``low`` to ``high`` at ``confidence``. ``again`` are commands,
+    each with what it does. ``alert`` is its number once it was told, ``told`` when, ``why`` what was said of
+    it.
+    """
 
     trend: Trend
     state: State

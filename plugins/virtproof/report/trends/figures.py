@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from virtproof.report.forest import exact
 from virtproof.report.markup import Markup, el, join
-from virtproof.report.trends import charts, told
+from virtproof.report.trends import charts
 from virtproof.report.trends.facts import Change, Level, Point, Sessions, Trend
+from virtproof.report.trends.told import unit_of
 from virtproof.report.units import Told, percent, significant, told_in
 
 _DASH = "\N{EN DASH}"
@@ -34,7 +35,7 @@ def changed(change: Change) -> Markup:
 
 
 def _unit(one: Trend) -> Told:
-    return told_in(one.unit, max(point.value for point in one.points))
+    return unit_of(one.unit, max(point.value for point in one.points))
 
 
 def _levels(one: Trend) -> Markup:
@@ -44,11 +45,12 @@ def _levels(one: Trend) -> Markup:
         centre = exact(one.baseline.centre, unit(one.baseline.centre))
         pinned = [f"up to run {one.baseline.run}", centre, ""]
         rows.append(_cells("pinned", pinned))
-    return _table(("", "Since", "Level", "What changed there"), rows)
+    return _table(("", "Since", "Level", "What changed there"), rows, "figures levels")
 
 
 def _level_row(one: Trend, number: int, level: Level, unit: Told) -> Markup:
-    since = told.when(one.points[level.first])
+    first = one.points[level.first]
+    since = f"run {first.run}, {first.started[:10]}"
     points = el("small", f"{level.end - level.first} points")
     if not number:
         centre = exact(level.centre, unit(level.centre))
@@ -61,7 +63,7 @@ def _level_row(one: Trend, number: int, level: Level, unit: Told) -> Markup:
 
 
 def _sessions(one: Trend) -> Markup:
-    unit = told_in(one.unit, max(value for row in one.sessions for value in row.values))
+    unit = unit_of(one.unit, max(value for row in one.sessions for value in row.values))
     rows = [_session_row(row, unit) for row in one.sessions]
     return _table(("Sessions", "Median", "Middle half", "Variation"), rows)
 
@@ -110,12 +112,12 @@ def _point_row(point: Point, own: Told) -> Markup:
     )
 
 
-def _table(heads: Sequence[str], rows: Sequence[Markup]) -> Markup:
+def _table(heads: Sequence[str], rows: Sequence[Markup], class_: str = "figures") -> Markup:
     return el(
         "table",
         el("thead", el("tr", *[el("th", said, scope="col") for said in heads])),
         el("tbody", *rows),
-        class_="figures",
+        class_=class_,
     )
 
 

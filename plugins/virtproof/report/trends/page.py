@@ -15,7 +15,6 @@ from virtproof.report.trends import charts, told
 from virtproof.report.trends.facts import History, Past, Row, State
 from virtproof.report.trends.sections import regression, trend
 from virtproof.report.trends.told import Verdict
-from virtproof.report.units import told_in
 
 _OPEN = 40  # rows of the overview that are shown unasked
 _LOOKS = {
@@ -147,7 +146,7 @@ def _table(rows: Sequence[Row], shown: AbstractSet[str]) -> Markup:
 
 
 def _row(row: Row, shown: AbstractSet[str]) -> Markup:
-    unit = told_in(row.unit, row.recent[-1])
+    unit = told.unit_of(row.unit, row.recent[-1])
     return el(
         "tr",
         el("th", row.figure, " ", el("small", row.rest), scope="row"),

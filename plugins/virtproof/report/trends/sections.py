@@ -14,10 +14,7 @@ _LOOKS = {
     State.ACKNOWLEDGED: "not-run",
 }
 _BEWARE = "No control guest was measured beside it: it may be the host that changed."
-_DRIFT = (
-    "A drift has no day of its own: between the pinned run and the next stands what changed then, and the "
-    "slope may have begun later."
-)
+_DRIFT = "Between the pinned run and the newest: a drift has no day of its own."
 _HELD = (
     "Its host has not passed its A/A check: a host that differs from itself finds such things, too."
 )
@@ -67,6 +64,7 @@ def _standing(found: Regression) -> Markup:
 
 def _answers(found: Regression) -> list[Markup]:
     times = el("small", f" ({told.reach(found)})")
+    since, last = told.since(found)
     better = "more" if found.trend.better == "higher" else "less"
     commands = [
         join(el("small", f"{what}:"), el("pre", command, tabindex="0"))
@@ -76,12 +74,7 @@ def _answers(found: Regression) -> list[Markup]:
         _answer("What", _made_by(found.trend)),
         _answer("How much", join(told.change(found), times, f"; {better} is better")),
         _answer("How sure", told.sure(found)),
-        _answer(
-            "Since",
-            join(
-                told.when(found.bad), el("br"), el("small", f"last good: {told.when(found.good)}")
-            ),
-        ),
+        _answer("Since", join(since, el("br"), el("small", last))),
         _answer("Changed", _changed(found)),
         _answer("Again", join(*commands)),
     ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from virtproof.report.trends.facts import History, Point, Regression, State
-from virtproof.report.units import percent
+from virtproof.report.units import Told, percent, told_in
 
+RATIO = "x control"  # a unit: of ratios to the control guest
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -50,6 +51,11 @@ def verdict(history: History) -> Verdict:
     return Verdict("passed", "no regression", said, rest)
 
 
+def unit_of(unit: str, largest: float) -> Told:
+    """What values of a trend are told in: a ratio with a sign for times."""
+    return Told(1.0, "\N{MULTIPLICATION SIGN}") if unit == RATIO else told_in(unit, largest)
+
+
 def counted(number: int) -> str:
     """``1 series``, ``3 series``: the word is the same."""
     return f"{number} series"
@@ -81,6 +87,13 @@ def sure(found: Regression) -> str:
     """p, and how many points it rests on."""
     p = f"p = {found.p:.1g}" if found.p > 0 else "p below what can be computed"
     return f"{p}; {found.n_before} points before, {found.n_after} after"
+
+
+def since(found: Regression) -> tuple[str, str]:
+    """Since when, and the last good run."""
+    if found.drift:
+        return f"some time after {when(found.good)}", f"newest: {when(found.bad)}"
+    return when(found.bad), f"last good: {when(found.good)}"
 
 
 def when(point: Point) -> str:
