@@ -26,7 +26,7 @@ FIRST_POLL_S, LAST_POLL_S = 0.02, 0.5
 HALTED_POLL_S = 2.0
 RING_S = 2.0  # for which a command that rings is not asked after
 # Run at a command's end: a byte on the agent's own port says so, where the host would ask again and again
-# (each time the agent of an emulated guest works for some 20 ms, and its journal with it).
+# (each question is work for the agent and the journal of a guest that has other things to do).
 RING = "echo >/dev/ttyS1"
 CHUNK = 48 * 1024
 SENTINEL = b"\xff"  # guest-sync-delimited answers behind this byte, which is no UTF-8
