@@ -153,6 +153,32 @@ def test_each_suite_has_each_flavour(name: str, flavour: str) -> None:
     assert entry.packages == entries["debian-12"].packages
 
 
+@pytest.mark.parametrize(
+    ("name", "firmware", "table", "root"),
+    [
+        ("debian-12", "bios", "mbr", "ext4"),
+        ("debian-12-gpt", "bios", "gpt", "ext4"),
+        ("debian-12-uefi", "uefi", "gpt", "ext4"),
+        ("debian-12-xfs", "bios", "mbr", "xfs"),
+        ("debian-12-btrfs", "bios", "mbr", "btrfs"),
+        ("debian-12-lvm", "bios", "mbr", "lvm"),
+    ],
+)
+def test_disks_are_made_in_each_of_these_ways(
+    name: str, firmware: str, table: str, root: str
+) -> None:
+    entry = catalog.builds()[name]
+    assert (entry.firmware, entry.table, entry.root) == (firmware, table, root)
+    assert ("grub-efi-amd64" in entry.packages) == (firmware == "uefi")
+    assert ({"lvm": "ext4"}.get(root, root)) in entry.drivers
+
+
+def test_uefi_wants_a_gpt(folder: Path) -> None:
+    (folder / "uefi.toml").write_text('like = "good"\n[disk]\nfirmware = "uefi"\n')
+    with pytest.raises(ImageError, match="uefi.toml: disk.firmware: uefi needs disk.table gpt"):
+        catalog.load(folder)
+
+
 def test_an_empty_catalog_is_said(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no catalog in"):
         catalog.load(tmp_path)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from virtproof.errors import ImageError, MissingToolError
-from virtproof.images import firstboot
+from virtproof.images import firstboot, ovmf
 from virtproof.images.child import spawned
 from virtproof.images.firstboot import FirstBoot, judged, last_lines
 from virtproof.spec import Accel
@@ -72,6 +72,7 @@ def test_values_that_no_script_of_ours_says_are_dropped() -> None:
         b"You are in emergency mode. After logging in, type",
         b"No bootable device.",
         b"grub rescue> ",
+        b"UEFI Interactive Shell v2.2",
         b"virtproof: failed while setting up SSH (status 1) .",
     ],
 )
@@ -100,6 +101,17 @@ def test_the_first_boot_reaches_no_network(tmp_path: Path) -> None:
     assert argv[argv.index("-smbios") + 1] == "type=1,serial=ds=nocloud"
     assert "max" in argv
     assert any(arg.startswith("virtio-blk-pci") for arg in argv)
+
+
+def test_uefi_is_two_flashes_on_q35_and_the_code_is_only_read(tmp_path: Path) -> None:
+    uefi = ovmf.Firmware(tmp_path / "code.fd", tmp_path / "template.fd")
+    argv = firstboot.command(boot(tmp_path, firmware=uefi, variables=tmp_path / "own.fd"))
+    assert argv[argv.index("-machine") + 1].startswith("q35,")
+    assert [arg for arg in argv if "pflash" in arg] == [
+        f"if=pflash,format=raw,file={tmp_path / 'code.fd'},readonly=on",
+        f"if=pflash,format=raw,file={tmp_path / 'own.fd'}",
+    ]
+    assert not [arg for arg in firstboot.command(boot(tmp_path)) if "pflash" in arg]
 
 
 @needs_qemu

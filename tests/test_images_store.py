@@ -14,7 +14,7 @@ import pytest
 from virtproof.errors import ImageError, UsageError
 from virtproof.images import catalog, sources, store
 from virtproof.images.store import ImageStore, default_image
-from virtproof.spec import Accel
+from virtproof.spec import Accel, Firmware
 
 pytestmark = pytest.mark.skipif(
     shutil.which("qemu-img") is None or shutil.which("ssh-keygen") is None,
@@ -54,6 +54,21 @@ def test_a_built_image_is_found_with_what_is_known_of_it(images: ImageStore) -> 
     assert image.digest == store.sha256(image.path)
     assert image.size_bytes == image.path.stat().st_size
     assert image.key.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("facts", "firmware"),
+    [
+        ({}, Firmware.BIOS),
+        ({"firmware": "bios"}, Firmware.BIOS),
+        ({"firmware": "uefi"}, Firmware.UEFI),
+    ],
+)
+def test_an_image_says_what_it_boots_by(
+    images: ImageStore, facts: dict[str, str], firmware: Firmware
+) -> None:
+    put(images, "debian-12", **facts)
+    assert images.prepared("debian-12").firmware is firmware
 
 
 def test_a_tool_that_the_guest_made_up_is_unknown(images: ImageStore) -> None:
@@ -103,6 +118,9 @@ def test_an_unknown_name_gets_the_nearest(images: ImageStore) -> None:
         {"installed_on": "virtio"},
         {"components": ("main", "contrib")},
         {"kernel": "linux-image-rt-amd64"},
+        {"kernel_pocket": "backports"},
+        {"root": "xfs"},
+        {"table": "gpt"},
     ],
 )
 def test_what_makes_another_image_makes_another_address(
@@ -140,12 +158,39 @@ def test_flavours_and_backports_share_the_root_filesystem_of_their_suite(
     """It is the dear part, and has no kernel in it."""
     (tmp_path / "own.list").write_text(MIRROR + MIRROR.replace("bookworm", "bookworm-backports"))
     entries = catalog.builds()
-    names = [
-        n for n in entries if n.startswith("debian-12") and not n.endswith(("dracut", "nested"))
-    ]
+    others = ("dracut", "nested", "uefi", "xfs", "btrfs", "lvm")  # with other packages
+    names = [n for n in entries if n.startswith("debian-12") and not n.endswith(others)]
     assert {"debian-12-cloud", "debian-12-rt", "debian-12-backports-cloud"} <= set(names)
     assert len({images.rootfs_key(entries[name]) for name in names}) == 1
     assert len({images.prepared_key(entries[name]) for name in names}) == len(names)
+
+
+def test_a_recipe_changes_the_images_that_are_made_by_it(
+    images: ImageStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And no other: a new way of booting makes no image anew."""
+    entries = catalog.builds()
+    before = {
+        name: images.prepared_key(entry) for name, entry in entries.items() if "debian-12" in name
+    }
+    recipes = tmp_path / "recipes"
+    shutil.copytree(catalog.catalog_dir() / "recipes", recipes)
+    monkeypatch.setattr(store.base, "recipes", lambda: recipes)
+
+    def changed(recipe: str) -> set[str]:
+        path = recipes / recipe
+        kept = path.read_text()
+        path.write_text(kept + "# changed\n")
+        found = {name for name in before if images.prepared_key(entries[name]) != before[name]}
+        path.write_text(kept)
+        return found
+
+    assert changed("boot-uefi.sh") == {"debian-12-uefi"}
+    assert changed("root-lvm.sh") == {"debian-12-lvm"}
+    assert changed("mkfs.sh") == {"debian-12-xfs", "debian-12-btrfs"}
+    assert changed("dracut.sh") == {"debian-12-dracut"}
+    assert changed("root-ext4.sh") == before.keys() - {"debian-12-xfs", "debian-12-btrfs"}
+    assert changed("image.sh") == before.keys()
 
 
 def test_ide_and_virtio_images_share_their_root_filesystem(images: ImageStore) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from virtproof import host
 from virtproof.errors import ImageError
-from virtproof.images import namespace
+from virtproof.images import lvm, namespace
 from virtproof.images.catalog import catalog_dir
 from virtproof.images.child import need, spawned
 from virtproof.images.entry import BuildEntry
@@ -71,7 +71,7 @@ def image(
     Returns the recipe's facts: ``kernel`` (release), ``root_uuid``, and ``drivers``, those of the entry's
     that this kernel has.
     """
-    need("mke2fs", "sfdisk", "tar", "qemu-img")
+    need("mke2fs", "sfdisk", "tar", "qemu-img", *(["mformat"] if entry.firmware == "uefi" else []))
     namespace.check()
     environment = {
         "VP_ROOTFS": str(rootfs),
@@ -86,6 +86,9 @@ def image(
         "VP_HOSTNAME": "guest",
     }
     _run_recipe(entry, "image", environment, scratch, progress)
+    if entry.root == "lvm":
+        begin, size, root = map(int, (scratch / "volume").read_text(encoding="ascii").split())
+        lvm.write(scratch / "disk.raw", lvm.Volume(begin, size, root))
     facts = json.loads((scratch / "facts.json").read_text(encoding="utf-8"))
     return {str(key): value for key, value in facts.items()}
 

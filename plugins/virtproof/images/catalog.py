@@ -106,7 +106,10 @@ def _entry(path: Path, tables: dict[str, dict[str, Any]]) -> Entry:
         if fault := contradiction(values):
             raise ImageError(f"{path}: {fault}")
         return DownloadEntry(**fields)
-    return BuildEntry(**_fields(path, BUILD, values))
+    entry = BuildEntry(**_fields(path, BUILD, values))
+    if (entry.firmware, entry.table) == ("uefi", "mbr"):
+        raise ImageError(f"{path}: disk.firmware: uefi needs disk.table gpt")
+    return entry
 
 
 def _with_those_it_is_like(path: Path, tables: dict[str, dict[str, Any]]) -> dict[str, Any]:

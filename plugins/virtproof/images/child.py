@@ -19,6 +19,7 @@ PACKAGES = {
     "apt-cache": "apt",
     "apt-get": "apt",
     "dpkg-deb": "dpkg",
+    "mformat": "mtools",
     "mke2fs": "e2fsprogs",
     "newuidmap": "uidmap",
     "qemu-img": "qemu-utils",

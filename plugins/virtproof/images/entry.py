@@ -16,6 +16,8 @@ FINGERPRINT = re.compile(r"[0-9A-F]{40}")
 TOOLS = ("initramfs-tools", "dracut")
 BUSES = ("ide", "virtio")
 LATER = ("dep", "list", "most")
+FIRMWARES = ("bios", "uefi")
+ROOTS = ("ext4", "xfs", "btrfs", "lvm")
 POCKETS = ("release", "updates", "security")
 FORMATS = ("qcow2", "raw", "qcow2.xz", "raw.xz")
 CLEAR_SIGNED = "inline"
@@ -135,9 +137,9 @@ BUILD: dict[str, Key] = _COMMON | {
     "initramfs.drivers": Key("drivers", list, WORD),
     "initramfs.modules_later": Key("modules_later", str, LATER),
     "update.kernel": Key("update_kernel", str, WORD),
-    "disk.firmware": Key("firmware", str, ("bios",), "bios"),
-    "disk.table": Key("table", str, ("mbr",), "mbr"),
-    "disk.root": Key("root", str, ("ext4",), "ext4"),
+    "disk.firmware": Key("firmware", str, FIRMWARES, "bios"),
+    "disk.table": Key("table", str, ("mbr", "gpt"), "mbr"),
+    "disk.root": Key("root", str, ROOTS, "ext4"),
     "disk.size_mib": Key("size_mib", int, range(512, 1 << 20)),
 }
 DOWNLOAD: dict[str, Key] = _COMMON | {

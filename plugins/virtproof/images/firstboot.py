@@ -10,9 +10,10 @@ from pathlib import Path
 from virtproof.deadline import Deadline, wait_for
 from virtproof.errors import ImageError
 from virtproof.images.child import spawned
+from virtproof.images.ovmf import Firmware
 from virtproof.spec import Accel
 
-DEADLINE_S = {Accel.TCG: 600.0, Accel.KVM: 150.0}
+DEADLINE_S = {Accel.TCG: 900.0, Accel.KVM: 150.0}
 POWER_OFF_S = {Accel.TCG: 90.0, Accel.KVM: 30.0}
 POLL_S = 0.1
 LAST_LINES = 12
@@ -30,7 +31,8 @@ ENDINGS = re.compile(
     rb"|Give root password for maintenance"
     rb"|You are in (?:rescue|emergency) mode"
     rb"|No bootable device"
-    rb"|grub rescue>",
+    rb"|grub rescue>"
+    rb"|UEFI Interactive Shell",
     re.MULTILINE,
 )
 # Terminal escapes and control characters: a console's text is untrusted.
@@ -39,7 +41,10 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.|[\x00-\x09\x0b-\x1f\x7f-\
 
 @dataclass(frozen=True, slots=True)
 class FirstBoot:
-    """What is booted. ``bus`` is "ide" or "virtio"; ``own_build`` allows the faster, older CPU model."""
+    """What is booted. ``bus`` is "ide" or "virtio"; ``own_build`` allows the faster, older CPU model.
+
+    ``variables``: the guest's own copy of ``firmware``'s. Without firmware it is a BIOS, on pc; with it q35.
+    """
 
     disk: Path
     format: str
@@ -49,6 +54,8 @@ class FirstBoot:
     accel: Accel
     own_build: bool
     memory_mib: int = 1024
+    firmware: Firmware | None = None
+    variables: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +71,16 @@ def command(boot: FirstBoot) -> list[str]:
     # Without cx16 TCG keeps its threads in parallel; a foreign image may want a CPU of today.
     tcg_cpu = "qemu64,-cx16,-svm" if boot.own_build else "max"
     device = {"ide": "ide-hd,bus=ide.%d", "virtio": "virtio-blk-pci"}[boot.bus]
-    argv = ["qemu-system-x86_64", "-machine", "pc,graphics=off", "-accel", boot.accel.value]
+    machine = "q35" if boot.firmware else "pc"
+    argv = ["qemu-system-x86_64", "-machine", f"{machine},graphics=off", "-accel", boot.accel.value]
     argv += ["-cpu", "host" if boot.accel is Accel.KVM else tcg_cpu]
     argv += ["-m", str(boot.memory_mib), "-smp", "1", "-nodefaults", "-display", "none"]
     argv += ["-monitor", "none", "-nic", "none", "-no-reboot"]
     argv += ["-smbios", "type=1,serial=ds=nocloud", "-serial", "chardev:console"]
     argv += ["-chardev", f"file,id=console,path={_option(boot.console)}"]
+    if boot.firmware and boot.variables:
+        for path, mode in ((boot.firmware.code, ",readonly=on"), (boot.variables, "")):
+            argv += ["-drive", f"if=pflash,format=raw,file={_option(path)}{mode}"]
     disks = [(boot.disk, boot.format, "off"), (boot.seed, "raw", "on")]
     for number, (path, form, snapshot) in enumerate(disks):
         drive = f"file={_option(path)},if=none,id=d{number},format={form}"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from virtproof.errors import ImageError
-from virtproof.images import base, firstboot, namespace, seed
+from virtproof.images import base, firstboot, namespace, ovmf, seed
 from virtproof.images.cache import Cache, Item
 from virtproof.images.child import output
 from virtproof.images.entry import BuildEntry
@@ -73,9 +74,11 @@ class Maker:
             raise self._logged(error, entry.name) from None
         step = f"{entry.name}: first boot (2/2)"
         disk = scratch / "disk.raw"
-        facts |= self._first_boot(step, entry.name, disk, "raw", entry.installed_on, own=True)
+        facts |= self._first_boot(
+            step, entry.name, disk, "raw", entry.installed_on, own=True, firmware=entry.firmware
+        )
         made_of = {"rootfs": rootfs.path.name, "packages": kernel.path.name}
-        return {**facts, **made_of, "name": entry.name}
+        return {**facts, **made_of, "name": entry.name, "firmware": entry.firmware}
 
     def of_file(self, path: Path, name: str, checked: Checked, scratch: Path) -> dict[str, Any]:
         """A copy of a user's or a publisher's image, prepared; the file itself is only read."""
@@ -88,7 +91,15 @@ class Maker:
         return {**facts, "name": name}
 
     def _first_boot(
-        self, step: str, name: str, disk: Path, form: str, bus: str, *, own: bool
+        self,
+        step: str,
+        name: str,
+        disk: Path,
+        form: str,
+        bus: str,
+        *,
+        own: bool,
+        firmware: str = "bios",
     ) -> dict[str, Any]:
         """Boot ``disk`` once with our seed; then nothing is left beside it but the finished disk."""
         self.cache.progress(f"{step}, about {ABOUT_S[self.accel]} s")
@@ -98,6 +109,10 @@ class Maker:
         seed.write_seed(iso, seed.files(script, self.public_key, built=own))
         try:
             boot = firstboot.FirstBoot(disk, form, bus, iso, console, self.accel, own)
+            if firmware == "uefi":
+                uefi = ovmf.find()
+                variables = shutil.copyfile(uefi.variables, scratch / "variables.fd")
+                boot = replace(boot, firmware=uefi, variables=variables)
             with self._let_in(boot.memory_mib, name):
                 facts = firstboot.run(boot)
         except ImageError as error:

@@ -18,7 +18,7 @@ from virtproof.images.fetch.publisher import Publisher
 from virtproof.images.fetch.wishes import Wishes, wishes
 from virtproof.images.keys import key_pair
 from virtproof.images.prepare import DISK, FIRST_BOOT, Gate, Maker
-from virtproof.spec import Accel
+from virtproof.spec import Accel, Firmware
 
 __all__ = ["ImageStore", "PreparedImage", "default_cache", "default_image"]
 
@@ -36,7 +36,7 @@ class PreparedImage:
     ``format``: always "qcow2". ``key``: private SSH key that root's account takes. ``digest``: SHA-256
     of the file at ``path``, in hex. ``initramfs``: "initramfs-tools", "dracut" or "unknown".
     ``installed_on``: "ide", "virtio" or "unknown". ``agent``: a guest agent answers on the second
-    serial port.
+    serial port. ``firmware``: what it boots by.
     """
 
     name: str
@@ -48,6 +48,7 @@ class PreparedImage:
     installed_on: str
     agent: bool
     size_bytes: int
+    firmware: Firmware = Firmware.BIOS
 
 
 def _quiet(_line: str) -> None:
@@ -148,7 +149,9 @@ class ImageStore:
         parts += [str(entry.size_mib), entry.installed_on, entry.kernel, entry.kernel_pocket]
         parts += [entry.firmware, entry.table, entry.root]
         chosen = (entry.tool, f"boot-{entry.firmware}", f"root-{entry.root}")
-        recipes = (*RECIPES, *(f"{name}.sh" for name in chosen))
+        made_inside = ("mkfs",) if entry.root in ("xfs", "btrfs") else ()
+        of_ext4 = ("root-ext4",) if entry.root == "lvm" else ()
+        recipes = (*RECIPES, *(f"{name}.sh" for name in (*chosen, *made_inside, *of_ext4)))
         return _digest([*parts, *_texts(*recipes), self._seed(built=True)])
 
     def download_key(self, entry: DownloadEntry) -> str | None:
@@ -243,6 +246,7 @@ class ImageStore:
             installed_on=installed_on,
             agent=item.facts.get("agent") == "yes",
             size_bytes=(item.path / DISK).stat().st_size,
+            firmware=Firmware.UEFI if item.facts.get("firmware") == "uefi" else Firmware.BIOS,
         )
 
     def _public_key(self) -> str:

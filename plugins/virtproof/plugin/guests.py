@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from virtproof.errors import UsageError
 from virtproof.guest.guest import Guest
 from virtproof.images.store import PreparedImage
 from virtproof.lab.base import Lab
@@ -15,7 +16,7 @@ from virtproof.matrix.selection import Asked
 from virtproof.measure.store import clean_line
 from virtproof.plugin import evidence, matrix
 from virtproof.plugin.run import Run
-from virtproof.spec import Accel, GuestSpec
+from virtproof.spec import Accel, DiskBus, Firmware, GuestSpec, Machine
 
 RUN = pytest.StashKey[Run]()
 USED = pytest.StashKey[list[Guest]]()
@@ -59,7 +60,19 @@ def image(virtproof_run: Run, image_name: str) -> PreparedImage:
 
 
 def _spec(run: Run, image_name: str, axes: dict[str, Any]) -> GuestSpec:
-    return GuestSpec(**{"image": image_name, "accel": run.accelerator.accel, **axes})
+    """The guest that a test asks for, on the firmware that its image boots by unless the test says another.
+
+    An image that boots by UEFI is on q35, its root on SATA where nothing is said; a test that wants what
+    that machine has not (IDE) is skipped.
+    """
+    axes = {"image": image_name, "accel": run.accelerator.accel, **axes}
+    if "firmware" in axes or run.image(axes["image"]).firmware is Firmware.BIOS:
+        return GuestSpec(**axes)
+    uefi = {"firmware": Firmware.UEFI, "machine": Machine.Q35, "disk": DiskBus.SATA}
+    try:
+        return GuestSpec(**(uefi | axes))
+    except UsageError as error:
+        pytest.skip(f"{axes['image']} boots by UEFI, on q35: {error.what}")
 
 
 @pytest.fixture
