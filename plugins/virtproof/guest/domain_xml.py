@@ -161,6 +161,11 @@ def _firmware(domain: etree._Element, spec: GuestSpec) -> None:
     add_text(system, "type", "hvm", arch="x86_64", machine=spec.machine.value)
     if spec.firmware is Firmware.BIOS:
         etree.SubElement(system, "bios", useserial="yes")
+    else:
+        # Else libvirt may take the first firmware of all, which loads nothing that is not signed.
+        wants = etree.SubElement(system, "firmware")
+        for name in ("enrolled-keys", "secure-boot"):
+            etree.SubElement(wants, "feature", enabled="no", name=name)
     for name in ("kernel", "initrd", "cmdline"):
         if value := getattr(spec, name):
             add_text(system, name, value)
