@@ -136,6 +136,14 @@ def test_what_changed_between_kernels_of_a_flavour(full: Grid) -> None:
     assert ("debian-12-cloud", "debian-13") not in found
 
 
+def test_what_was_tried_on_one_kernel_only_is_not_lost_on_the_other() -> None:
+    old, new = "6.1.0-55-amd64", "6.2.0-1-amd64"
+    records = [sample.record("debian-12", old, f"disk/virtio{more}") for more in ("", "/packed")]
+    full = grid([of([*records, sample.record("debian-13", new, "disk/virtio")])])
+    assert "F_RING_PACKED" in full.features(full.systems[0])["virtio_blk"]
+    assert changes(full) == []
+
+
 # --- the answer -----------------------------------------------------------------------------
 
 

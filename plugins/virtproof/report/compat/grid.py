@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
@@ -86,10 +86,14 @@ class Grid:
         """The system's cells by check, in the checks' order."""
         return {c: self.cells[system, c] for c in self.checks if (system, c) in self.cells}
 
-    def features(self, system: System) -> dict[str, frozenset[str]]:
-        """By device, what was negotiated in any of the system's cells."""
+    def features(
+        self, system: System, checks: Container[str] | None = None
+    ) -> dict[str, frozenset[str]]:
+        """By device, what was negotiated in any of the system's cells, or in those of some checks."""
         found: dict[str, frozenset[str]] = {}
-        for cell in self.of(system).values():
+        for check, cell in self.of(system).items():
+            if checks is not None and check not in checks:
+                continue
             for device, names in cell.features.items():
                 found[device] = found.get(device, frozenset()) | names
         return dict(sorted(found.items()))
@@ -196,7 +200,9 @@ def _change(full: Grid, before: System, after: System) -> Change:
         for check, was, now in pairs
         if was != now and State.NOT_RUN not in (was, now)
     ]
-    gained, lost = feature_changes(full.features(before), full.features(after))
+    # What was tried on one of them only (packed rings) says nothing of the other.
+    both = {check for check, was, now in pairs if was == now == State.WORKS}
+    gained, lost = feature_changes(full.features(before, both), full.features(after, both))
     return Change(before, after, tuple(checks), gained, lost)
 
 
