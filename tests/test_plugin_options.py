@@ -149,6 +149,16 @@ def test_every_cell_of_every_image_gives_a_run(pytester: pytest.Pytester) -> Non
     assert not (pytester.path / "out").exists()
 
 
+def test_an_images_cells_follow_each_other(pytester: pytest.Pytester) -> None:
+    """Or each cell would want another guest than the one before."""
+    images = ("--image", "debian-12", "--image", "debian-12-virtio")
+    result = run(pytester, WITH_CELLS, "--collect-only", "-q", *images)
+    names = [line.partition("[")[2] for line in result.outlines if "::" in line]
+    seen = [name.partition("/")[0] for name in names]
+    assert len(seen) > 50
+    assert seen == sorted(seen, key=["debian-12", "debian-12-virtio"].index)
+
+
 def test_values_are_repeated_or_separated_and_no_cell_is_no_test(pytester: pytest.Pytester) -> None:
     asked = ("--nic", "e1000", "--nic", "e1000e, pcnet", "--image", "debian-12")
     found = collected(run(pytester, WITH_CELLS, "--collect-only", "-q", *asked))

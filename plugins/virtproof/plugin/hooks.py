@@ -131,7 +131,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    matrix.drop_empty(items)
+    matrix.arrange(items)
     for item in items:
         try:
             for name in _claims(item):

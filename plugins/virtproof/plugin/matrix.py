@@ -133,12 +133,31 @@ def _mark(cell: Cell) -> pytest.MarkDecorator:
     return pytest.mark.cell(**values)
 
 
-def drop_empty(items: list[pytest.Item]) -> None:
-    """Tests for which no cell was asked are not tests of this run."""
+def arrange(items: list[pytest.Item]) -> None:
+    """Drop the tests for which no cell was asked; then one image's cells after another's.
+
+    pytest groups tests by each parameter of a session, hence by cell before image, and a guest of each image
+    would be kept or made anew for each cell.
+    """
     gone = [item for item in items if item.name.endswith(f"[{EMPTY}]")]
     if gone:
         gone[0].config.hook.pytest_deselected(items=gone)
         items[:] = [item for item in items if item not in gone]
+    places = [place for place, item in enumerate(items) if _image(item)]
+    images = list(dict.fromkeys(_image(items[place]) for place in places))
+    in_order = sorted(
+        (items[place] for place in places), key=lambda item: images.index(_image(item))
+    )
+    for place, item in zip(places, in_order, strict=True):
+        items[place] = item
+
+
+def _image(item: pytest.Item) -> str:
+    """The image of a test that is run with a cell; empty of another test."""
+    callspec = getattr(item, "callspec", None)
+    if callspec is None or not FIXTURES.keys() & callspec.params.keys():
+        return ""
+    return str(callspec.params["image_name"])
 
 
 def _short(image: str) -> str:
