@@ -170,6 +170,7 @@ def all_specs() -> list[GuestSpec]:
         for bus in DiskBus
         for nic in (None, *NicModel)
         if (machine, bus) != (Machine.Q35, DiskBus.IDE)
+        if (firmware, bus) != (Firmware.UEFI, DiskBus.SCSI)
         for mode in (None, *VirtioMode)
         for packed in (False, True)
         if bus.is_virtio or nic is NicModel.VIRTIO or not (mode or packed)

@@ -33,11 +33,13 @@ def test_an_image_of_uefi_is_on_q35_with_its_root_on_sata() -> None:
 
 def test_what_the_test_says_counts() -> None:
     assert spec(Firmware.UEFI, firmware=Firmware.BIOS).machine is Machine.PC
-    made = spec(Firmware.BIOS, firmware=Firmware.UEFI, machine=Machine.Q35, disk=DiskBus.SCSI)
-    assert (made.firmware, made.disk) == (Firmware.UEFI, DiskBus.SCSI)
+    made = spec(Firmware.BIOS, firmware=Firmware.UEFI, machine=Machine.Q35, disk=DiskBus.NVME)
+    assert (made.firmware, made.disk) == (Firmware.UEFI, DiskBus.NVME)
 
 
 def test_what_the_image_s_machine_has_not_is_a_skip_with_its_reason() -> None:
     with pytest.raises(pytest.skip.Exception) as skipped:
         spec(Firmware.UEFI, disk=DiskBus.IDE)
     assert "an-image boots by UEFI, on q35: machine q35 has no IDE controller" in str(skipped.value)
+    with pytest.raises(pytest.skip.Exception, match="uefi has no driver for the SCSI controller"):
+        spec(Firmware.UEFI, disk=DiskBus.SCSI)

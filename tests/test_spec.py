@@ -43,6 +43,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"firmware": Firmware.UEFI}, "uefi is not offered on machine pc (use machine q35)"),
     (
+        {"machine": Machine.Q35, "firmware": Firmware.UEFI, "disk": DiskBus.SCSI},
+        "uefi has no driver for the SCSI controller (LSI 53C895A) of its root disk "
+        "(use bus sata, nvme, usb, virtio or virtio-scsi)",
+    ),
+    (
         {"disk": DiskBus.IDE, "data_disks": ide(3)},
         "more than 3 IDE disks (the fourth place is kept for a CD-ROM)",
     ),
@@ -85,6 +90,7 @@ ALLOWED: list[dict[str, Any]] = [
     {},
     Q35,
     {**Q35, "firmware": Firmware.UEFI},
+    {**Q35, "firmware": Firmware.UEFI, "disk": DiskBus.SCSI, "kernel": "vmlinuz"},
     {"disk": DiskBus.IDE, "data_disks": ide(2)},
     {"disk": DiskBus.VIRTIO, "data_disks": ide(3)},
     {"cpus": 1, "memory_mib": 128},
