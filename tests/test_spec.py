@@ -44,7 +44,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"firmware": Firmware.UEFI}, "uefi is not offered on machine pc (use machine q35)"),
     (
         {"machine": Machine.Q35, "firmware": Firmware.UEFI, "disk": DiskBus.SCSI},
-        "uefi has no driver for the SCSI controller (LSI 53C895A) of its root disk (use bus sata",
+        "uefi has no driver for the LSI 53C895A of bus scsi (use bus sata or virtio)",
     ),
     (
         {"disk": DiskBus.IDE, "data_disks": ide(3)},

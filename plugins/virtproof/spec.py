@@ -135,8 +135,8 @@ class GuestSpec:
             raise UsageError("uefi is not offered on machine pc", hint="use machine q35")
         if self.firmware is Firmware.UEFI and self.disk is DiskBus.SCSI and not self.kernel:
             raise UsageError(
-                "uefi has no driver for the SCSI controller (LSI 53C895A) of its root disk",
-                hint="use bus sata, nvme, usb, virtio or virtio-scsi",
+                "uefi has no driver for the LSI 53C895A of bus scsi",
+                hint="use bus sata or virtio",
             )
         if sum(bus is DiskBus.IDE for bus in self.buses) > 3:
             raise UsageError("more than 3 IDE disks", hint="the fourth place is kept for a CD-ROM")
