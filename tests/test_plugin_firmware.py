@@ -41,5 +41,5 @@ def test_what_the_image_s_machine_has_not_is_a_skip_with_its_reason() -> None:
     with pytest.raises(pytest.skip.Exception) as skipped:
         spec(Firmware.UEFI, disk=DiskBus.IDE)
     assert "an-image boots by UEFI, on q35: machine q35 has no IDE controller" in str(skipped.value)
-    with pytest.raises(pytest.skip.Exception, match="uefi has no driver for the SCSI controller"):
+    with pytest.raises(pytest.skip.Exception, match="uefi has no driver for the LSI"):
         spec(Firmware.UEFI, disk=DiskBus.SCSI)
