@@ -61,7 +61,8 @@ def test_drivers_are_injected_and_read_back(
 ) -> None:
     if shutil.which(injection.PROGRAM) is None:
         pytest.skip("needs virt-v2v-in-place: apt install virt-v2v")
-    disk, overlay = windows(folder, **KINDS[kind]), folder / "overlay.qcow2"
+    overlay = folder / ("long-name-" * 8 + ".qcow2")  # no socket could lie beside it
+    disk = windows(folder, **KINDS[kind])
     digest = image.digest(disk)
     assert not ready(judge(image.inspect(disk)), "viostor")  # the control: it was not there before
     command = ["windows-image", str(disk), "--inject", str(medium(folder)), "-o", str(overlay)]
@@ -72,7 +73,7 @@ def test_drivers_are_injected_and_read_back(
     assert ready(judge(image.inspect(overlay, overlay=True)), "viostor")
     assert image.digest(disk) == digest
     assert sorted(path.name for path in folder.iterdir()) == [
-        "overlay.qcow2",
+        overlay.name,
         "virt-tools",
         "virtio-win",
         "windows.raw",

@@ -54,7 +54,6 @@ def environment(scratch: Path, tree: Callable[[], KernelTree], *, kvm: bool) -> 
         "LIBGUESTFS_BACKEND": "direct",
         "LIBGUESTFS_CACHEDIR": str(scratch),
         "LIBGUESTFS_TMPDIR": str(scratch),
-        "TMPDIR": str(scratch),
         "VP_SCRATCH": str(scratch),
         "LC_ALL": "C",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,9 +127,12 @@ def domain_xml(disk: Path) -> str:
 def _run(arguments: list[str], told: Mapping[str, str], name: str) -> tuple[str, ...]:
     """Run virt-v2v to its end; its warnings."""
     limited = ["timeout", str(DEADLINE_S), PROGRAM, *arguments]
-    with spawned(command(limited), env={**os.environ, **told}) as child:
-        said = child.stdout.read().decode("utf-8", "replace") if child.stdout else ""
-        status = child.wait()
+    # virt-v2v makes its sockets in TMPDIR, and a socket's path has at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="virtproof-v2v-") as short:
+        variables = {**os.environ, **told, "TMPDIR": short}
+        with spawned(command(limited), env=variables) as child:
+            said = child.stdout.read().decode("utf-8", "replace") if child.stdout else ""
+            status = child.wait()
     lines = [found for line in said.splitlines() if (found := SAYS.match(line))]
     if status != 0:
         errors = [line["text"] for line in lines if line["kind"] == "error"]
