@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from virtproof.guest.guest import Guest
 from virtproof.images.store import PreparedImage
+from virtproof.kernel import expect
 from virtproof.plugin.guests import GuestFactory
 from virtproof.plugin.options import read_options
 from virtproof.plugin.run import Run
@@ -37,7 +40,8 @@ def sibling(virtproof_run: Run, image_name: str):  # a function, typed within
     """The image made like the one under test but otherwise (``virtio``, ``dracut``): its name."""
 
     def named(suffix: str) -> str:
-        name = f"{image_name}-{suffix}"
+        base, at, kernel = image_name.partition("@")
+        name = f"{base}-{suffix}{at}{kernel}"
         if not virtproof_run.in_catalog(name):
             pytest.skip(f"the catalog has no image {name}")
         return name
@@ -47,8 +51,27 @@ def sibling(virtproof_run: Run, image_name: str):  # a function, typed within
 
 @pytest.fixture
 def emulated_guest(shared_guest_on: GuestFactory) -> Guest:
-    """A running guest without any virtio device: IDE and RTL8139. Shared: read only."""
-    return shared_guest_on(disk=DiskBus.IDE, nic=NicModel.RTL8139)
+    """A running guest without any virtio device: IDE and RTL8139. Shared: read only.
+
+    The NIC is not asked for: a kernel without a driver of it has others to be seen.
+    """
+    guest = shared_guest_on(disk=DiskBus.IDE)
+    assert guest.spec.nic is NicModel.RTL8139
+    return guest
+
+
+def need_modules(guest: Guest) -> None:
+    """Skip where QEMU booted a kernel whose modules the image has not: its files say nothing of it."""
+    if guest.spec.kernel and not guest.support.modules:
+        pytest.skip(f"booted directly: the image has no modules of {guest.support.release}")
+
+
+def need_driver(guest: Guest, drivers: Iterable[str]) -> None:
+    """Skip where the guest's kernel has none of these: no failure of what is under test, and no success."""
+    need_modules(guest)
+    found = expect.driver(guest.support, drivers)
+    if not found.yes:
+        pytest.skip(f"not supported by this kernel: {found.why}")
 
 
 @pytest.fixture

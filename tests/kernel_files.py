@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -54,3 +56,31 @@ def module(
     source.write_text(text)
     subprocess.run([compiler, "-c", "-O1", "-fno-pie", "-o", str(made), str(source)], check=True)
     return made.read_bytes()
+
+
+def bzimage(release: str, inside: bytes = b"", *, bits: int = 64) -> bytes:
+    """A bzImage as far as its header goes, with ``inside`` packed as its kernel."""
+    payload = lzma.compress(inside)
+    head = bytearray(1024)
+    head[0x1F1] = 1  # sectors of set-up code behind the first
+    head[0x1FE:0x200] = b"\x55\xaa"
+    head[0x202:0x206] = b"HdrS"
+    text = f"{release} (me@here) #1 SMP\0".encode()
+    head[0x280 : 0x280 + len(text)] = text
+    struct.pack_into("<H", head, 0x20E, 0x80)
+    struct.pack_into("<H", head, 0x236, int(bits == 64))
+    struct.pack_into("<II", head, 0x248, 0, len(payload))
+    return bytes(head) + payload
+
+
+def package(tree: Path, name: str, architecture: str = "amd64") -> Path:
+    """A Debian package of a tree; skips where the machine cannot make one."""
+    if shutil.which("dpkg-deb") is None:
+        pytest.skip("no dpkg-deb: install dpkg")
+    (tree / "DEBIAN").mkdir(parents=True, exist_ok=True)
+    fields = f"Package: {name}\nVersion: 1\nArchitecture: {architecture}\n"
+    (tree / "DEBIAN/control").write_text(f"{fields}Maintainer: x <x@y>\nDescription: x\n")
+    made = tree.parent / f"{name}.deb"
+    argv = ["dpkg-deb", "--root-owner-group", "-b", str(tree), str(made)]
+    subprocess.run(argv, check=True, capture_output=True)
+    return made

@@ -55,7 +55,7 @@ MAY_IMPORT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("images.fetch.http", ("errors",)),
     ("images.fetch.checksums", ("errors",)),
     ("images.fetch.openpgp", ()),
-    ("images.*", ("errors", "spec", "deadline", "host", "packages", "images.*")),
+    ("images.*", ("errors", "spec", "deadline", "host", "packages", "images.*", "kernel.*")),
     ("lab.*", ("errors", "spec", "deadline", "host", "guest.shell", "lab.*")),
 )
 STANDARD_LIBRARY_ONLY = (
@@ -73,6 +73,8 @@ STANDARD_LIBRARY_ONLY = (
 )
 # A library, and the only modules that may import it.
 ONLY_IN = {
+    "elftools": ("kernel.table",),
+    "zstandard": ("kernel.unpack",),
     "libvirt": ("guest.connection", "guest.daemon", "guest.domain"),
     "libvirt_qemu": ("guest.domain",),
     "pytest": ("plugin.*",),

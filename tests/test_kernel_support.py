@@ -14,8 +14,9 @@ import pytest
 import zstandard
 
 import kernel_files
+from virtproof.errors import CommandError
 from virtproof.guest.shell import CommandResult, checked, quote
-from virtproof.kernel import expect, support
+from virtproof.kernel import expect, offered, support
 from virtproof.kernel.files import DebFiles, GuestFiles, TreeFiles
 from virtproof.kernel.table import virtio_drivers
 from virtproof.kernel.unpack import KernelFileError, unpacked
@@ -41,23 +42,6 @@ def tree(tmp_path: Path, made: bytes) -> Path:
         "CONFIG_VIRTIO_BLK=y\nCONFIG_VIRTIO_NET=m\n"
     )
     return tmp_path / "tree"
-
-
-def deb(tree: Path, name: str = "linux-image-test") -> Path:
-    if shutil.which("dpkg-deb") is None:
-        pytest.skip("no dpkg-deb: install dpkg")
-    (tree / "DEBIAN").mkdir()
-    fields = (
-        f"Package: {name}\nVersion: 1\nArchitecture: amd64\nMaintainer: x <x@y>\nDescription: x\n"
-    )
-    (tree / "DEBIAN/control").write_text(fields)
-    made = tree.parent / f"{name}.deb"
-    subprocess.run(
-        ["dpkg-deb", "--root-owner-group", "-b", str(tree), str(made)],
-        check=True,
-        capture_output=True,
-    )
-    return made
 
 
 # --- tables -------------------------------------------------------------------------------
@@ -126,14 +110,14 @@ def test_what_is_no_module_is_refused() -> None:
 
 
 def test_samples() -> None:
-    for module in (support, expect):
+    for module in (support, expect, offered):
         failed, tried = doctest.testmod(module)
         assert (failed, tried > 0) == (0, True)
 
 
 def test_a_tree_and_its_package_say_the_same(tree: Path) -> None:
     from_tree = support.support(TreeFiles(tree, RELEASE))
-    package = DebFiles([deb(tree)])
+    package = DebFiles([kernel_files.package(tree, "linux-image-test")])
     from_deb = support.support(package)
     assert package.releases == {RELEASE}
     assert from_deb == from_tree
@@ -233,3 +217,20 @@ def test_the_table_of_a_driver_that_is_built_in_is_not_known(tree: Path) -> None
     assert expect.disagreement(found, {9, 12, 32}, 2).startswith(
         "takes BLK_F_MQ"
     )  # was not offered
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ({}, "QEMU tells no host-features"),
+        ({"host-features": {"transports": ["VIRTIO_F_NEWER: as yet unknown"]}}, "VIRTIO_F_NEWER"),
+    ],
+)
+def test_what_qemu_says_in_another_way_is_no_offer(status: dict[str, object], said: str) -> None:
+    with pytest.raises(CommandError, match=said):
+        offered.offered_bits(status)
+
+
+def test_bits_above_63_are_offered_too() -> None:
+    told = {"transports": [], "unknown-dev-features": 1 << 40, "unknown-dev-features2": 2}
+    assert offered.offered_bits({"host-features": told}) == {40, 65}

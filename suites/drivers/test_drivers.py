@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-from suites.conftest import BUSES
+from collections.abc import Callable
 
+import pytest
+from suites.conftest import BUSES, need_driver, need_modules
+
+from virtproof.errors import GuestError
 from virtproof.guest.guest import Guest
+from virtproof.kernel import expect
 from virtproof.spec import DiskBus, NicModel
 
 VIRTIO_DRIVERS = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_scsi")
@@ -17,7 +21,15 @@ FIRST_KERNEL = (2, 6, 25)
 def test_kernel_has_driver(emulated_guest: Guest, driver: str) -> None:
     """A guest that never saw virtio has the driver, as a module or built in."""
     assert emulated_guest.kernel.version >= FIRST_KERNEL
+    need_modules(emulated_guest)
     assert emulated_guest.kernel.supports(driver) in ("module", "builtin")
+
+
+@pytest.mark.claim("GUEST-1")
+@pytest.mark.parametrize("driver", VIRTIO_DRIVERS)
+def test_driver_is_where_the_kernels_files_say(emulated_guest: Guest, driver: str) -> None:
+    """What the kernel's files say of a driver (module, built in), the running kernel says too."""
+    assert emulated_guest.support.has(driver) == emulated_guest.kernel.supports(driver)
 
 
 @pytest.mark.claim("GUEST-1")
@@ -31,6 +43,7 @@ def test_emulated_guest_shows_no_virtio(emulated_guest: Guest) -> None:
     """Control: on RTL8139 and IDE nothing is virtio, and no virtio driver is bound or loaded."""
     assert emulated_guest.pci.virtio == ()
     assert emulated_guest.virtio.devices == ()
+    need_driver(emulated_guest, NicModel.RTL8139.drivers)
     nic = emulated_guest.net.by_mac(emulated_guest.mac)
     assert nic.driver in NicModel.RTL8139.drivers
     assert not nic.virtio
@@ -73,6 +86,31 @@ def test_every_virtio_function_has_its_driver(virtio_guest: Guest) -> None:
 @pytest.mark.parametrize("bus", BUSES, ids=str)
 def test_disk_is_bound_to_its_driver(virtio_guest: Guest, bus: DiskBus) -> None:
     """A disk on each bus is found by its serial, on the driver of that bus; virtio's is a vdX."""
+    need_driver(virtio_guest, bus.drivers)
     disk = virtio_guest.block.disk_by_serial(f"data{bus.replace('-', '')}")
     assert disk.driver in bus.drivers
     assert disk.name.startswith("vd") == (bus is DiskBus.VIRTIO)
+
+
+@pytest.mark.claim("NET-3", "DISK-1")
+@pytest.mark.parametrize("driver", ["virtio_net", "virtio_blk", "virtio_scsi"])
+def test_features_are_those_of_device_and_driver(
+    virtio_guest: Guest, remark: Callable[[str], None], driver: str
+) -> None:
+    """Negotiated is what the device offers and the driver's table, in its module, takes: no more, no less."""
+    try:
+        offered = virtio_guest.offered()
+    except GuestError as error:
+        pytest.skip(f"QEMU does not tell what its devices offer: {error}")
+    devices = [device for device in virtio_guest.virtio.devices if device.driver == driver]
+    assert devices
+    for device in devices:
+        bits = offered[device.pci_address or ""]
+        modern = "FEATURES_OK" in device.status
+        found = expect.features(virtio_guest.support, driver, device.device_id, bits, modern=modern)
+        if not found.known:
+            remark(f"only held against what was offered: {found.why}")
+        assert expect.disagreement(found, device.features, device.device_id) == "", device.name
+        # Control: a bit that this device did not offer is seen.
+        foreign = min(set(range(64)) - bits)
+        assert expect.disagreement(found, {*device.features, foreign}, device.device_id)

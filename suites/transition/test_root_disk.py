@@ -109,6 +109,8 @@ def test_installed_on_virtio_needs_no_step_nor_does_its_update(
 ) -> None:
     """A system installed on virtio boots as it is, and so does the next kernel that it installs."""
     name = sibling("virtio")
+    if "@" in name:
+        pytest.skip("a kernel under test is not the one that an update brings")
     guest = guest_on(image=name, disk=DiskBus.VIRTIO, nic=NicModel.VIRTIO)
     assert guest.block.root_disk.driver == "virtio_blk"
     first = guest.kernel.release

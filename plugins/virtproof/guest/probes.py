@@ -11,6 +11,9 @@ from virtproof.errors import GuestError
 from virtproof.guest.domain import Domain
 from virtproof.guest.domain_xml import ROOT_SERIAL
 from virtproof.guest.shell import Runner
+from virtproof.kernel.files import GuestFiles
+from virtproof.kernel.offered import offered_bits
+from virtproof.kernel.support import Support, support
 from virtproof.probe.block import BlockProbe
 from virtproof.probe.initramfs import InitramfsProbe
 from virtproof.probe.kernel import KernelProbe
@@ -20,6 +23,7 @@ from virtproof.probe.system import SystemProbe
 from virtproof.probe.virtio import VirtioProbe
 
 P = TypeVar("P")
+PLACE = ("bus", "slot", "function")
 LIST_JOBS = "command -v systemctl >/dev/null && systemctl list-jobs --no-legend --no-pager --full"
 
 
@@ -64,6 +68,33 @@ class Probes:
     @property
     def kernel(self) -> KernelProbe:
         return self._probe(KernelProbe, KernelProbe)
+
+    @property
+    def support(self) -> Support:
+        """What the running kernel supports, read from its files and not from what it does."""
+        if "support" not in self._kept:
+            self._kept["support"] = support(GuestFiles(self.runner))
+        found = self._kept["support"]
+        assert isinstance(found, Support)
+        return found
+
+    def offered(self) -> dict[str, frozenset[int]]:
+        """The feature bits that QEMU offers by each virtio device, by its PCI address in the guest.
+
+        RefusedError where QEMU does not tell (before 7.2).
+        """
+        tree = etree.fromstring(self.domain.xml())
+        found = {}
+        for device in self.domain.monitor("x-query-virtio", {}):
+            path = device["path"]
+            for owner in tree.findall("devices/*"):
+                alias, place = owner.find("alias"), owner.find("address[@type='pci']")
+                if alias is None or place is None or alias.get("name") != path.split("/")[-2]:
+                    continue
+                bus, slot, part = (int(place.get(key, "0"), 16) for key in PLACE)
+                status = self.domain.monitor("x-query-virtio-status", {"path": path})
+                found[f"0000:{bus:02x}:{slot:02x}.{part:x}"] = offered_bits(status)
+        return found
 
     @property
     def virtio(self) -> VirtioProbe:

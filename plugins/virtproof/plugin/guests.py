@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import pytest
 
 from virtproof.errors import UsageError
+from virtproof.guest.failure import BootFailedError
 from virtproof.guest.guest import Guest
 from virtproof.images.store import PreparedImage
 from virtproof.lab.base import Lab
@@ -63,16 +64,30 @@ def _spec(run: Run, image_name: str, axes: dict[str, Any]) -> GuestSpec:
     """The guest that a test asks for, on the firmware that its image boots by unless the test says another.
 
     An image that boots by UEFI is on q35, its root on SATA where nothing is said; a test that wants what
-    that machine has not (IDE) is skipped.
+    that machine has not (IDE), or what a kernel under test has no driver for, is skipped.
     """
     axes = {"image": image_name, "accel": run.accelerator.accel, **axes}
-    if "firmware" in axes or run.image(axes["image"]).firmware is Firmware.BIOS:
-        return GuestSpec(**axes)
+    firmware = run.image(run.kernels.of(axes["image"])[0]).firmware
     uefi = {"firmware": Firmware.UEFI, "machine": Machine.Q35, "disk": DiskBus.SATA}
+    known = "firmware" in axes or firmware is Firmware.BIOS
     try:
-        return GuestSpec(**(uefi | axes))
+        spec = GuestSpec(**(({} if known else uefi) | axes))
     except UsageError as error:
+        if known:
+            raise
         pytest.skip(f"{axes['image']} boots by UEFI, on q35: {error.what}")
+    if why := run.kernels.lacking(spec, nic="nic" in axes):
+        pytest.skip(f"not supported by this kernel: {why}")
+    return spec if spec.kernel else spec.but(**run.kernels.fields(spec.image, spec.accel))
+
+
+def _made(node: pytest.Item, run: Run, spec: GuestSpec) -> Guest:
+    """A guest, defined; where a kernel under test did not come up, the guest that tells why is the test's."""
+    try:
+        return run.guest(spec)
+    except BootFailedError:
+        used(node).extend(run.kernels.installing[-1:])
+        raise
 
 
 @pytest.fixture
@@ -83,7 +98,7 @@ def defined_guest(
     made: list[Guest] = []
 
     def factory(**axes: Any) -> Guest:
-        guest = virtproof_run.guest(_spec(virtproof_run, image_name, axes))
+        guest = _made(request.node, virtproof_run, _spec(virtproof_run, image_name, axes))
         made.append(guest)
         used(request.node).append(guest)
         return guest
@@ -131,7 +146,7 @@ def shared_guest_on(
             guest.close()
             guest = None
         if guest is None:
-            guest = _shared[spec] = virtproof_run.guest(spec)
+            guest = _shared[spec] = _made(request.node, virtproof_run, spec)
             used(request.node).append(guest)
             virtproof_run.boot(guest)
         elif guest not in used(request.node):

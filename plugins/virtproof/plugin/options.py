@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 
 from virtproof.errors import UsageError
 from virtproof.images import catalog, foreign
+from virtproof.images.kernels import KernelUnderTest
 from virtproof.images.store import default_cache, default_image
 from virtproof.matrix.selection import Asked
-from virtproof.plugin import choosing, matrix, plan, sharding, virtio_win, windows
+from virtproof.plugin import choosing, kernel_options, matrix, plan, sharding, virtio_win, windows
 from virtproof.workload.profiles import Effort
 
 ACCELERATORS = ("auto", "kvm", "tcg")
@@ -47,6 +49,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--pool", metavar="NAME", help="storage pool for disks, with --libvirt (default: default)"
     )
+    kernel_options.add_options(group)
     _add_effort(group)
     sharding.add_options(group)
     of_windows = parser.getgroup("virtproof-windows", "Windows (pytest -k windows)")
@@ -54,6 +57,11 @@ def add_options(parser: pytest.Parser) -> None:
     windows.add_options(of_windows)
     matrix.add_options(parser.getgroup("virtproof-matrix", "the matrix (./run matrix)"))
     plan.add_options(parser.getgroup("virtproof-compare", "comparing guests (./run compare)"))
+    _add_results(group)
+
+
+def _add_results(group: pytest.OptionGroup) -> None:
+    """What a run leaves."""
     group.addoption("--out", default="out", metavar="DIR", help="where results go (default: out)")
     group.addoption(
         "--keep-guest",
@@ -94,7 +102,8 @@ def _add_effort(group: pytest.OptionGroup) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options, typed. ``images`` are catalog names or absolute paths of files."""
+    """The options, typed. ``images`` are catalog names or absolute paths of files, each with ``@RELEASE``
+    behind it where it is to run a kernel of ``kernels``, which are by release."""
 
     images: tuple[str, ...]
     accel: str
@@ -112,6 +121,7 @@ class Options:
     control: str = ""
     matrix: Asked = field(default_factory=Asked)
     shard: sharding.Shard | None = None
+    kernels: Mapping[str, KernelUnderTest] = field(default_factory=dict)
 
 
 def read_options(config: pytest.Config) -> Options:
@@ -127,8 +137,10 @@ def read_options(config: pytest.Config) -> Options:
     windows.read_image(config)
     names = config.getoption("--image") or [default_image()]
     chosen = [one for name in names for one in choosing.expand(name)]
+    known = [_known_image(config, name, "--image") for name in dict.fromkeys(chosen)]
+    kernels = kernel_options.read_kernels(config)
     return Options(
-        images=tuple(_known_image(config, name, "--image") for name in dict.fromkeys(chosen)),
+        images=tuple(f"{name}@{one}" for one in kernels for name in known) or tuple(known),
         accel=accel,
         libvirt=uri,
         network=config.getoption("--network") or "default",
@@ -144,6 +156,7 @@ def read_options(config: pytest.Config) -> Options:
         control=_known_image(config, control, "--control") if control else "",
         matrix=matrix.read(config),
         shard=sharding.read(config),
+        kernels=kernels,
     )
 
 

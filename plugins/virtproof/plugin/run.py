@@ -19,6 +19,7 @@ from virtproof.lab.accel import DEADLINE_S, AccelVerdict, probe
 from virtproof.lab.base import Lab
 from virtproof.lab.sweeping import sweep
 from virtproof.lab.user import UserLibvirt
+from virtproof.plugin.kernels import Kernels
 from virtproof.plugin.options import Options
 from virtproof.plugin.progress import Progress
 from virtproof.spec import Accel, GuestSpec
@@ -40,6 +41,7 @@ class Run:
         self.guests: list[Guest] = []
         self._kept: list[Guest] = []
         self._lab: Lab | None = None
+        self.kernels = Kernels(options.kernels, lambda: self.store, self._guest, self.boot)
 
     @cached_property
     def accelerator(self) -> AccelVerdict:
@@ -121,7 +123,7 @@ class Run:
 
     def in_catalog(self, name: str) -> bool:
         """Whether the catalog has an image of that name."""
-        return name in catalog.load()
+        return self.kernels.of(name)[0] in catalog.load()
 
     @cached_property
     def _warm(self) -> WarmGuests | None:
@@ -142,14 +144,18 @@ class Run:
     def image(self, name: str) -> PreparedImage:
         """The prepared image; built first where it is missing."""
         begin = time.monotonic()
+        base, kernel = self.kernels.of(name)
         try:
-            return self._or_break(lambda: self.store.prepared(name))
+            prepared = self._or_break(lambda: self.store.prepared(base))
+            return prepared if kernel is None else self.kernels.image(base, kernel)
         finally:
             self.images_s += time.monotonic() - begin
 
     def guest(self, spec: GuestSpec) -> Guest:
         """A new guest, defined, not started; closed by whoever asked for it."""
-        image = self.image(spec.image)
+        return self._guest(spec, self.image(spec.image))
+
+    def _guest(self, spec: GuestSpec, image: PreparedImage) -> Guest:
         lab = self.lab
         guest = Guest(spec, image, lab, self.connection, self.options.deadline_factor)
         guest.say = lambda doing: self.progress.step(f"{guest.spec.id}: {doing}")
