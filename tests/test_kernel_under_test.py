@@ -67,7 +67,7 @@ REFUSED: Refused = [
 ]
 
 
-@pytest.mark.parametrize(("give", "line"), REFUSED, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("give", "line"), REFUSED, ids=[line[:40] for _, line in REFUSED])
 def test_what_cannot_be_is_refused(here: Path, give: Callable[[Path], object], line: str) -> None:
     (here / "initrd.gz").write_bytes(gzip.compress(b"x"))
     (here / "vmlinux").write_bytes(b"\x7fELF" + bytes(1024))

@@ -24,10 +24,11 @@ _BOOT = re.compile(r"(?:\./)?boot/(config|vmlinuz)-([^/]+)")
 _LIST = r"""
 d=/lib/modules/$(uname -r)
 uname -r
+[ -d "$d" ] || exit 0  # booted directly, on an image without modules of this kernel
 cd "$d" && find . -name '*.ko' -o -name '*.ko.*' | sed 's|^\./||'
 """
 _READ = r"""
-r=$(uname -r); cd "/lib/modules/$r" || exit 1
+r=$(uname -r); cd "/lib/modules/$r" 2>/dev/null || cd /dev  # where nothing of the names below is
 case %s in
 config)
   for f in "/boot/config-$r" config; do [ ! -r "$f" ] || exec base64 "$f"; done
