@@ -146,7 +146,9 @@ def test_a_run_begins_with_what_the_accelerator_did(kind: Kind, fake: Fake) -> N
     """And keeps it for the report."""
     said: list[str] = []
     progress = cast(Progress, SimpleNamespace(long=said.append, once=said.append))
-    options = cast(Options, SimpleNamespace(cache=fake.cache, accel="auto", deadline_factor=1.0))
+    options = cast(
+        Options, SimpleNamespace(cache=fake.cache, accel="auto", deadline_factor=1.0, kernels={})
+    )
     verdict = run.Run(options, progress).accelerator
     assert verdict.accel is kind.takes
     assert said == [f"guests run on {kind.takes}: {verdict.why}"]

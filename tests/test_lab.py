@@ -155,7 +155,7 @@ def test_where_sys_cannot_show_them_the_lab_says_so() -> None:
 def test_a_run_says_where_guests_cannot_be_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(run, "open_lab", lambda *_: SimpleNamespace(why_together="no room in /sys"))
-    options = cast(Options, SimpleNamespace(cache=Path(), libvirt=None))
+    options = cast(Options, SimpleNamespace(cache=Path(), libvirt=None, kernels={}))
     assert run.Run(options, cast(Progress, SimpleNamespace(once=said.append))).lab
     assert said == ["guests can reach each other: no room in /sys"]
 

@@ -283,7 +283,9 @@ def test_the_factor_multiplies_the_probes_deadlines(
         return accelerators.AccelVerdict(Accel.TCG, "asked for")
 
     monkeypatch.setattr(runs, "probe", probe)
-    options = type("Options", (), {"cache": tmp_path, "accel": "tcg", "deadline_factor": 30.0})
+    options = type(
+        "Options", (), {"cache": tmp_path, "accel": "tcg", "deadline_factor": 30.0, "kernels": {}}
+    )
     progress = type("Progress", (), {"long": print, "once": print})
     Run(options, progress)._probe()  # type: ignore[arg-type]
     assert given == {accel: 30 * s for accel, s in accelerators.DEADLINE_S.items()}

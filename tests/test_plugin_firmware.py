@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from virtproof.plugin import guests
+from virtproof.plugin.kernels import Kernels
 from virtproof.spec import Accel, DiskBus, Firmware, GuestSpec, Machine
+
+
+def _unasked(*_: Any) -> Any:
+    raise AssertionError("no kernel is under test")
 
 
 def spec(boots: Firmware, /, **axes: Any) -> GuestSpec:
@@ -16,6 +21,7 @@ def spec(boots: Firmware, /, **axes: Any) -> GuestSpec:
     run: Any = SimpleNamespace(
         accelerator=SimpleNamespace(accel=Accel.TCG),
         image=lambda name: SimpleNamespace(name=name, firmware=boots),
+        kernels=Kernels({}, *3 * (_unasked,)),
     )
     return guests._spec(run, "an-image", axes)
 
