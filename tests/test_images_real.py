@@ -88,7 +88,10 @@ def test_the_root_is_named_by_its_uuid_in_a_menu_of_update_grub(guest: Agent) ->
 def test_only_the_key_lets_in_and_only_this_cache_s(guest: Agent, image: PreparedImage) -> None:
     public = image.key.with_suffix(".pub").read_text().strip()
     assert said(guest, "cat /root/.ssh/authorized_keys").strip() == public
-    config = said(guest, "sshd -T").lower()
+    # sshd has no host keys and no folder of its own until the boot has come to it.
+    config = (
+        wait_for(lambda: said(guest, "sshd -T").lower() or None, Deadline.after(120), 1.0) or ""
+    )
     assert "passwordauthentication no" in config
     assert "permitrootlogin without-password" in config
     assert said(guest, "cut -d: -f2 /etc/shadow | grep -c '^[$]'").strip() == "0"
