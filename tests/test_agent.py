@@ -38,7 +38,6 @@ class Simulator:
         self.files: dict[int, bytearray] = {}
         self.closed_files: list[int] = []
         self.close_on = ""
-        self.lies_until_next = ""  # a call that is not heard before something else is sent
         self.echo = False
         self.sentinels = True
         self.before_sync = b""  # said right before each answer to a sync
@@ -56,10 +55,6 @@ class Simulator:
     def send(self, data: bytes) -> int:
         if self._closed:
             raise GuestError("the guest's serial port is closed")
-        if self.lies_until_next and self.lies_until_next.encode() in data:
-            self.lies_until_next = ""
-            self._heard += data[:-1]
-            return len(data)
         if self.echo:
             self.say(data)
         self._heard += data
@@ -78,8 +73,6 @@ class Simulator:
     # -- the agent -------------------------------------------------------------------------------
 
     def _request(self, line: bytes) -> None:
-        if not line.strip():
-            return
         if self.drop:
             self.drop -= 1
             return
@@ -449,16 +442,6 @@ def test_no_answer_is_a_fault_of_the_guest_and_is_remembered(port: Simulator, ag
         agent.call("guest-exec", timeout_s=0.1, path="/bin/true", arg=[])
     assert 0.1 <= elapsed(begin) < SOON_S / 2
     assert not agent.synchronised
-
-
-def test_a_request_that_lies_until_the_next_is_pushed_on(
-    port: Simulator, agent: Agent, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("virtproof.guest.agent.HALTED_POLL_S", 0.1)
-    assert agent.run("echo before").stdout == "before\n"
-    port.lies_until_next = "guest-exec"
-    assert agent.run("echo here").stdout == "here\n"
-    assert [call["execute"] for call in port.calls].count("guest-exec") == 2
 
 
 def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(

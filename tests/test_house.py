@@ -75,7 +75,7 @@ STANDARD_LIBRARY_ONLY = (
 ONLY_IN = {
     "elftools": ("kernel.table",),
     "zstandard": ("kernel.unpack",),
-    "libvirt": ("guest.connection", "guest.daemon", "guest.domain"),
+    "libvirt": ("guest.connection", "guest.daemon", "guest.domain", "guest.serial"),
     "libvirt_qemu": ("guest.domain",),
     "pytest": ("plugin.*",),
     "_pytest": (),

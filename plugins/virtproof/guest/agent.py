@@ -122,14 +122,9 @@ class Agent:
             heard = self._port.wait_beyond(
                 self._position + len(data), min(HALTED_POLL_S, deadline.left_s)
             )
-            if heard:
-                continue
-            if why := self._halted():
+            if not heard and (why := self._halted()):
                 self.synchronised = False
                 raise GuestError(f"{what}: {why}")
-            # A request may lie in libvirt's stream until something else is sent; white space asks nothing.
-            with contextlib.suppress(GuestError):
-                self._port.send(b"\n")
 
     def run(
         self,

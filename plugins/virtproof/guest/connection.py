@@ -1,7 +1,8 @@
 """A connection to one libvirtd: its networks, its storage pools, the domains defined over it.
 
-This module, ``guest.daemon`` and ``guest.domain`` are the only ones that speak to libvirt. Its errors
-become GuestError or LabError with libvirt's own first line; its printing to standard error is turned off.
+This module, ``guest.daemon``, ``guest.domain`` and ``guest.serial`` are the only ones that speak to
+libvirt. Its errors become GuestError or LabError with libvirt's own first line; its printing to standard
+error is turned off.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import libvirt
 
 from virtproof.errors import LabError, UsageError
 from virtproof.guest import daemon
-from virtproof.guest.domain import Domain, RefusedError, call, first_line
+from virtproof.guest.domain import Domain, RefusedError, call
 from virtproof.guest.domain_xml import METADATA, disk_files, mark
 from virtproof.guest.volume_xml import volume_xml
 from virtproof.lab.sweeping import Marked
@@ -34,7 +35,7 @@ class Connection:
             raise LabError(f"libvirt at {uri}: {error}", hint="is the host there?") from None
         except libvirt.libvirtError as error:
             raise LabError(
-                f"libvirt at {uri} does not answer: {first_line(error)}", detail=str(error)
+                f"libvirt at {uri} does not answer: {daemon.first_line(error)}", detail=str(error)
             ) from error
         self._versions = {"libvirt": _dotted(library), "qemu": _dotted(emulator)}
 

@@ -42,3 +42,8 @@ def _listen() -> None:
             libvirt.virEventRunDefaultImpl()
 
     threading.Thread(target=serve, daemon=True, name="libvirt").start()
+
+
+def first_line(error: libvirt.libvirtError) -> str:
+    """What libvirt's error says first."""
+    return (str(error).strip().splitlines() or ["no reason given"])[0]

@@ -1,4 +1,4 @@
-"""A domain of libvirt's, and its serial ports; the connection it comes from is in ``guest.connection``.
+"""A domain of libvirt's; the connection it comes from is in ``guest.connection``.
 
 libvirt's errors become GuestError or LabError with libvirt's own first line.
 """
@@ -13,8 +13,9 @@ import libvirt
 import libvirt_qemu
 
 from virtproof.errors import GuestError, LabGoneError
-from virtproof.guest import daemon
 from virtproof.guest.console import Console
+from virtproof.guest.daemon import first_line
+from virtproof.guest.serial import StreamPort
 
 T = TypeVar("T")
 
@@ -46,33 +47,6 @@ GONE = {
 
 class RefusedError(GuestError):
     """libvirt or QEMU refused what was asked; ``detail`` is libvirt's message, whole."""
-
-
-class _SerialPort:
-    """A serial port of a running domain as a Port: its end and its faults look alike.
-
-    On a connection of its own: with libvirt 9.0, a call was seen to miss its reply for as long as a
-    thread waited on a quiet stream of the same connection.
-    """
-
-    def __init__(self, uri: str, domain: str, alias: str) -> None:
-        self._connection = daemon.opened(uri)
-        handle = self._connection.lookupByName(domain)
-        self._stream: Any = self._connection.newStream(0)
-        handle.openConsole(alias, self._stream, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
-
-    def receive(self) -> bytes:
-        try:
-            chunk = self._stream.recv(65536)
-        except libvirt.libvirtError:
-            return b""
-        return chunk if isinstance(chunk, bytes) else b""
-
-    def send(self, data: bytes) -> int:
-        try:
-            return int(self._stream.send(data))
-        except libvirt.libvirtError as error:
-            raise GuestError(f"the guest's serial port is closed: {first_line(error)}") from error
 
 
 class Domain:
@@ -138,7 +112,7 @@ class Domain:
     def console(self, alias: str) -> Console:
         """Open a serial port by its alias (serial0, serial1)."""
         what = f"guest {self.name}: no console {alias}"
-        return Console(call(what, _SerialPort, self._uri, self.name, alias))
+        return Console(call(what, StreamPort, self._uri, self.name, alias))
 
     def attach(self, device: str) -> None:
         """Hot-add a device to the running guest; RefusedError with QEMU's reason."""
@@ -217,8 +191,3 @@ def call(what: str, function: Callable[..., T], *arguments: Any) -> T:
 def clean_reason(answer: Mapping[str, Any]) -> str:
     """QEMU's reason in an answer of its monitor."""
     return str(answer["error"].get("desc", answer["error"]))
-
-
-def first_line(error: libvirt.libvirtError) -> str:
-    """What libvirt's error says first."""
-    return (str(error).strip().splitlines() or ["no reason given"])[0]
