@@ -122,6 +122,7 @@ SPECS = {
         disk=DiskBus.VIRTIO_SCSI,
         nic=NicModel.VIRTIO,
         nic_queues=2,
+        nic_bytes_per_s=5_000_000,
         data_disks=(
             DataDisk(DiskBus.VIRTIO, "blk1", 64, False, CacheMode.NONE, IoMode.NATIVE, True, 2),
             DataDisk(DiskBus.VIRTIO_SCSI, "vscsi1", cache=CacheMode.DIRECTSYNC, iothread=True),

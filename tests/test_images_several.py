@@ -71,8 +71,10 @@ def test_ctrl_c_ends_each_in_its_own_order(fake: Path, tmp_path: Path) -> None:
     """Each is interrupted, and not killed: what it has open it closes."""
     script = tmp_path / "script.py"
     script.write_text(
-        f"import sys; sys.path[:] = [p for p in sys.path if p != {str(tmp_path)!r}]\n"
+        f"import signal, sys; sys.path[:] = [p for p in sys.path if p != {str(tmp_path)!r}]\n"
         "from virtproof.images import several\n"
+        # A shell's background job inherits that Ctrl-C is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "several.build(['slow', 'slow2', 'slow'], [], print, 2)\n"
     )
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}

@@ -84,6 +84,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"nic": None, "nic_queues": 2},
         "a NIC of model None cannot have 2 queues (more than one is for virtio)",
     ),
+    (
+        {"nic": None, "nic_bytes_per_s": 5000},
+        "nic_bytes_per_s is 5000 on a NIC of model None (a NIC, and 1000 at least)",
+    ),
+    (
+        {"nic_bytes_per_s": 999},
+        "nic_bytes_per_s is 999 on a NIC of model rtl8139 (a NIC, and 1000 at least)",
+    ),
 ]
 ALLOWED: list[dict[str, Any]] = [
     {},
@@ -96,6 +104,7 @@ ALLOWED: list[dict[str, Any]] = [
     {"nic": None},
     {"data_disks": (DataDisk(DiskBus.VIRTIO, "one"), DataDisk(DiskBus.SATA, "two"))},
     {"nic": NicModel.VIRTIO, "nic_queues": 4},
+    {"nic": NicModel.E1000, "nic_bytes_per_s": 1000},
     {"nic": NicModel.VIRTIO, "packed": True, "virtio": VirtioMode.TRANSITIONAL},
     {"data_disks": (DataDisk(DiskBus.VIRTIO_SCSI, "one"),), "virtio": VirtioMode.LEGACY},
     {"disk": DiskBus.VIRTIO_SCSI, "queues": 2},

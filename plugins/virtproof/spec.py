@@ -85,6 +85,7 @@ class GuestSpec:
     Sizes carry their unit in the name. Two guests that are ``isolated`` do not reach each other, but
     both reach the lab; one that is not reaches all others. ``nested``: the guest's processor has
     virtualisation (SVM or VMX), so that it can have KVM of its own. ``nic_queues``: pairs of queues.
+    ``nic_bytes_per_s`` (0: none) holds what goes into the guest to that, by libvirt's ``<bandwidth>``.
     ``virtio`` (None: QEMU's default, by the slot) and ``packed`` rings are of all its virtio devices,
     ``queues`` (0: QEMU's choice) of its root disk. ``emulator`` is a QEMU of one's own; ``kernel``,
     ``initrd`` and ``cmdline`` are booted in the image's place (libvirt's direct kernel boot). What cannot
@@ -103,6 +104,7 @@ class GuestSpec:
     isolated: bool = True
     nested: bool = False
     nic_queues: int = 1
+    nic_bytes_per_s: int = 0
     virtio: VirtioMode | None = None
     packed: bool = False
     queues: int = 0
@@ -118,6 +120,11 @@ class GuestSpec:
             raise UsageError(
                 f"{self.cpus} CPUs and {self.memory_mib} MiB cannot run a guest",
                 hint="at least 1 CPU and 128 MiB",
+            )
+        if self.nic_bytes_per_s and (self.nic_bytes_per_s < 1000 or not self.nic):
+            raise UsageError(
+                f"nic_bytes_per_s is {self.nic_bytes_per_s} on a NIC of model {self.nic}",
+                hint="a NIC, and 1000 at least",
             )
         if (self.initrd or self.cmdline) and not self.kernel:
             raise UsageError("initrd and cmdline are of a kernel", hint="give kernel too")

@@ -141,6 +141,9 @@ def _nic(nic: NicModel, resources: Resources, spec: GuestSpec) -> etree._Element
         driver = driver_of(element)
         driver.set("name", "qemu")
         driver.set("queues", str(spec.nic_queues))
+    if spec.nic_bytes_per_s:
+        bandwidth = etree.SubElement(element, "bandwidth")
+        etree.SubElement(bandwidth, "inbound", average=str(spec.nic_bytes_per_s // 1000))
     return element
 
 
