@@ -81,6 +81,11 @@ def test_cells_say_what_the_tests_said(full: Grid) -> None:
     assert [system.kernel.partition(".")[0] for system in full.systems][::5] == ["5", "6", "7"]
 
 
+def test_the_switch_of_the_root_disk_is_what_one_sees_first(full: Grid) -> None:
+    kinds = [check.partition("/")[0] for check in full.checks]
+    assert list(dict.fromkeys(kinds)) == ["root", "boot", "disk", "nic"]
+
+
 def test_a_cell_without_a_guest_joins_its_images_only_kernel() -> None:
     records = sample.results()
     assert any(one.guest is None and one.compat for one in records)

@@ -161,7 +161,7 @@ def _order(system: System) -> tuple[object, ...]:
     return (release_order(system.kernel), system.image)
 
 
-_KINDS = ("boot", "disk", "nic", "root")
+_KINDS = ("root", "boot", "disk", "nic")  # the page's question first
 
 
 def _by_kind(check: str) -> tuple[int, str, int, str]:
