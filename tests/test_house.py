@@ -51,6 +51,7 @@ MAY_IMPORT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("windows.appliance", ("images.namespace",)),
     ("windows.injection", ("errors", "images.child", "images.foreign", "windows.*")),
     ("windows.image", ("errors", "deadline", "images.child", "images.foreign", "windows.*")),
+    ("windows.unattended.answers", ("errors", "images.child", "windows.*")),
     ("windows.*", ("errors", "windows.*")),
     ("images.fetch.http", ("errors",)),
     ("images.fetch.checksums", ("errors",)),

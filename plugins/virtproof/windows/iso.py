@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from io import BytesIO
+from io import BytesIO, RawIOBase
 from pathlib import Path
 from typing import Protocol
 
@@ -133,6 +134,20 @@ class Iso:
         if data.tell() != size:
             raise PackageError(f"{path}: {data.tell()} of its {size} bytes are on {self.name}")
         return data.getvalue()
+
+    @contextlib.contextmanager
+    def opened(self, path: str) -> Iterator[RawIOBase]:
+        """The file, to be read at places: of one that is too large for ``read``. Raises as that does."""
+        try:
+            with self._iso.open_file_from_iso(**{f"{self._kind}_path": self._paths[path]}) as file:
+                yield file
+        except (*_DAMAGED, OSError) as error:
+            raise PackageError(f"{path}: cannot be read from {self.name}: {_said(error)}") from None
+
+    @property
+    def boots(self) -> bool:
+        """Whether a BIOS finds something to boot (El Torito)."""
+        return self._iso.eltorito_boot_catalog is not None
 
     def _kinds(self) -> list[str]:
         """The trees that are there, the one that Windows takes first."""

@@ -1,0 +1,1 @@
+"""A Windows installed from its own medium, unattended: medium, answers, machine, sealed image."""
