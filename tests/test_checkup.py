@@ -195,6 +195,14 @@ def test_of_two_mounts_on_root_the_last_one_shows() -> None:
     assert not HealthProbe(Says(said)).root.read_only
 
 
+@pytest.mark.parametrize(
+    ("code", "kind"), [("0x010000", "disk"), ("0x0c0330", "disk"), ("0x020000", "nic")]
+)
+def test_a_usb_controller_is_a_disks_as_one_of_storage_is(code: str, kind: str) -> None:
+    said = f"@ function 0000:00:05.0\nclass\t{code}\nvendor\t0x1b36\ndevice\t0x000d\n.\n"
+    assert [one.kind for one in HealthProbe(Says(said)).functions] == [kind]
+
+
 ILL_GUEST = """
 from virtproof.spec import DiskBus
 

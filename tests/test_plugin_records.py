@@ -224,6 +224,22 @@ def test_a_second_run_replaces_the_first(pytester: pytest.Pytester) -> None:
     assert [record["outcome"] for record in lines()] == ["failed"]
 
 
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_fault_that_has_a_name_is_the_reason_whoever_ran_the_test(
+    pytester: pytest.Pytester, workers: str
+) -> None:
+    named = """
+import pytest
+from virtproof.errors import GuestError
+
+@pytest.mark.claim("HOST-1")
+def test_it(): raise GuestError("it is off")
+"""
+    run(pytester, named, "-n", workers)
+    (record,) = lines()
+    assert str(record["reason"]).startswith("it is off")
+
+
 def test_an_out_that_cannot_be_written_is_one_line(pytester: pytest.Pytester) -> None:
     Path("out").write_text("a file is in the way")
     result = run(pytester, MANY)

@@ -93,6 +93,12 @@ def look(guest: Guest, cell: DeviceCell, *, patient: bool) -> Seen:
     return wait_for(lambda: _disk(guest, serial(cell)), deadline, POLL_S) or Seen(None)
 
 
+def look_at_nic(guest: Guest) -> Seen:
+    """What has the guest's own NIC: udev may load the driver when the boot has ended already."""
+    deadline = Deadline.after(BOUND_S * guest.scale)
+    return wait_for(lambda: _nic(guest, guest.mac), deadline, POLL_S) or Seen(None)
+
+
 def _is_cold(cell: DeviceCell) -> bool:
     return cell.device in (DiskBus.IDE, DiskBus.SATA, DiskBus.SCSI, DiskBus.USB)
 

@@ -14,6 +14,7 @@ from suites.matrix.looking import (
     check_queues,
     given,
     look,
+    look_at_nic,
     negotiated,
     reach_gateway,
     work,
@@ -76,7 +77,7 @@ def test_root(
     if root_cell != home.cell:
         guest = ready_guest(**root_cell.fields).boot()
     settle(cell, check, bound((), root_cell.disk.drivers, guest.block.root_disk.driver))
-    settle(cell, check, bound((), root_cell.nic.drivers, guest.net.by_mac(guest.mac).driver))
+    settle(cell, check, bound((), root_cell.nic.drivers, look_at_nic(guest).driver))
     reach_gateway(guest)
     check_mode(guest, root_cell.virtio, packed=root_cell.packed)
     if root_cell.queues > 1:

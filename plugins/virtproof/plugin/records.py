@@ -173,5 +173,7 @@ def _reason(report: pytest.TestReport) -> str:
     if isinstance(report.longrepr, tuple):
         return clean_line(report.longrepr[2]).removeprefix("Skipped: ")
     crash = getattr(report.longrepr, "reprcrash", None)
-    text = crash.message if crash is not None else report.longreprtext
+    # As text, a worker's report begins with a line on that worker.
+    whole = report.longrepr if isinstance(report.longrepr, str) else report.longreprtext
+    text = crash.message if crash is not None else whole
     return clean_line(text).removeprefix("Failed: ")[:500] or "no reason given"

@@ -13,7 +13,8 @@ from virtproof.probe.facts import Facts, Record
 _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
 # "chain" is every driver from the disk up to its PCI device, each with the bus it is of. A serial
-# is a text file on virtio and NVMe, VPD page 0x80 (binary, hence od) on SCSI and ATA.
+# is a text file on virtio and NVMe, VPD page 0x80 (binary, hence od) on SCSI and ATA, and on USB, where that
+# page is not asked for, a text file of the USB device.
 _SCRIPT = r"""
 chain() {
   p=$1
@@ -31,6 +32,11 @@ serial() {
     page=$(od -An -v -tx1 "$1/device/vpd_pg80" 2>/dev/null | tr -d ' \n')
     [ -n "$page" ] && { say vpd80 "$page"; return; }
   fi
+  p=$path
+  while [ "$p" != /sys/devices ] && [ -n "$p" ]; do
+    if [ -r "$p/idVendor" ]; then first serial "$p/serial"; return; fi
+    p=${p%/*}
+  done
   udevadm info --query=property --path="$1" 2>/dev/null | while IFS== read -r key value; do
     case $key in ID_SERIAL_SHORT) say udev_serial "$value";; esac
   done
@@ -216,7 +222,7 @@ def _controller(record: Record, path: str) -> tuple[str, str | None]:
 
 
 def _serial(record: Record) -> str | None:
-    """Serial by sysfs, by VPD page 0x80 (4 bytes of header), or by udev, so ordered."""
+    """Serial by a text file of sysfs, by VPD page 0x80 (4 bytes of header), or by udev, so ordered."""
     if (text := record.get("serial")) is not None:
         return text.strip() or None
     page = record.get("vpd80") or ""

@@ -32,7 +32,7 @@ for d in /sys/class/net/*; do
 done
 for d in /sys/bus/pci/devices/*; do
   class=; [ -r "$d/class" ] && read -r class <"$d/class"
-  case $class in 0x01*|0x02*) ;; *) continue;; esac
+  case $class in 0x01*|0x02*|0x0c03*) ;; *) continue;; esac
   rec function "${d##*/}"
   say class "$class"; first vendor "$d/vendor"; first device "$d/device"
   below=$d
@@ -73,7 +73,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A PCI function of class storage (``01``) or network (``02``) and the driver that has it."""
+    """A PCI function and its driver: of a NIC (class ``02``) or a disk (storage ``01``, USB ``0c03``)."""
 
     address: str
     id: str
@@ -165,5 +165,5 @@ def _link(record: Record) -> Link:
 
 def _function(record: Record) -> Function:
     vendor, device = record.number("vendor", 16), record.number("device", 16)
-    kind = "disk" if record.text("class").startswith("0x01") else "nic"
+    kind = "nic" if record.text("class").startswith("0x02") else "disk"
     return Function(record.name, f"{vendor:04x}:{device:04x}", kind, record.get("driver"))
