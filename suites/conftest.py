@@ -60,15 +60,25 @@ def emulated_guest(shared_guest_on: GuestFactory) -> Guest:
     return guest
 
 
+def has_files(guest: Guest) -> bool:
+    """Whether the image has the running kernel's files: not where QEMU booted one without its modules."""
+    return not guest.spec.kernel or bool(guest.support.modules)
+
+
 def need_modules(guest: Guest) -> None:
     """Skip where QEMU booted a kernel whose modules the image has not: its files say nothing of it."""
-    if guest.spec.kernel and not guest.support.modules:
+    if not has_files(guest):
         pytest.skip(f"booted directly: the image has no modules of {guest.support.release}")
 
 
 def need_driver(guest: Guest, drivers: Iterable[str]) -> None:
     """Skip where the guest's kernel has none of these: no failure of what is under test, and no success."""
-    need_modules(guest)
+    if not has_files(guest):
+        registered = guest.runner.run("ls /sys/bus/pci/drivers /sys/bus/virtio/drivers")
+        if not set(drivers) & set(registered.stdout.split()):
+            missing = " nor ".join(drivers)
+            pytest.skip(f"booted directly: no {missing} is built in or came with the initrd")
+        return
     found = expect.driver(guest.support, drivers)
     if not found.yes:
         pytest.skip(f"not supported by this kernel: {found.why}")

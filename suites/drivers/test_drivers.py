@@ -29,6 +29,7 @@ def test_kernel_has_driver(emulated_guest: Guest, driver: str) -> None:
 @pytest.mark.parametrize("driver", VIRTIO_DRIVERS)
 def test_driver_is_where_the_kernels_files_say(emulated_guest: Guest, driver: str) -> None:
     """What the kernel's files say of a driver (module, built in), the running kernel says too."""
+    need_modules(emulated_guest)
     assert emulated_guest.support.has(driver) == emulated_guest.kernel.supports(driver)
 
 
@@ -61,6 +62,7 @@ def test_emulated_guest_has_its_root_on_ide(emulated_guest: Guest) -> None:
 @pytest.mark.claim("NET-3")
 def test_nic_is_bound_to_virtio_net(virtio_guest: Guest) -> None:
     """The NIC is driven by virtio_net; virtio_pci and virtio_net are loaded or built in."""
+    need_driver(virtio_guest, NicModel.VIRTIO.drivers)
     nic = virtio_guest.net.by_mac(virtio_guest.mac)
     assert nic.driver == "virtio_net"
     assert nic.virtio
@@ -71,6 +73,8 @@ def test_nic_is_bound_to_virtio_net(virtio_guest: Guest) -> None:
 @pytest.mark.claim("NET-3", "DISK-1")
 def test_every_virtio_function_has_its_driver(virtio_guest: Guest) -> None:
     """Each PCI function with virtio's vendor id is driven by virtio-pci, each virtio device works."""
+    for drivers in (NicModel.VIRTIO.drivers, DiskBus.VIRTIO.drivers, DiskBus.VIRTIO_SCSI.drivers):
+        need_driver(virtio_guest, drivers)
     functions = virtio_guest.pci.virtio
     assert functions
     assert {function.driver for function in functions} == {"virtio-pci"}
@@ -98,6 +102,7 @@ def test_features_are_those_of_device_and_driver(
     virtio_guest: Guest, remark: Callable[[str], None], driver: str
 ) -> None:
     """Negotiated is what the device offers and the driver's table, in its module, takes: no more, no less."""
+    need_driver(virtio_guest, (driver,))
     try:
         offered = virtio_guest.offered()
     except GuestError as error:
