@@ -13,8 +13,8 @@ from virtproof.probe.facts import Facts, Record
 _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
 # "chain" is every driver from the disk up to its PCI device, each with the bus it is of. A serial
-# is a text file on virtio and NVMe, VPD page 0x80 (binary, hence od) on SCSI and ATA, and on USB, where that
-# page is not asked for, a text file of the USB device.
+# is a text file on virtio and NVMe, on USB one of the USB device (7.x has an empty one of the disk too), and VPD
+# page 0x80 (binary, hence od) on SCSI and ATA.
 _SCRIPT = r"""
 chain() {
   p=$1
@@ -26,17 +26,18 @@ chain() {
   done
 }
 serial() {
-  if [ -r "$1/serial" ]; then first serial "$1/serial"; return; fi
-  if [ -r "$1/device/serial" ]; then first serial "$1/device/serial"; return; fi
+  above=$path
+  until [ -r "$above/idVendor" ] || [ "$above" = /sys/devices ] || [ -z "$above" ]; do
+    above=${above%/*}
+  done
+  for s in "$1/serial" "$1/device/serial" "$above/serial"; do
+    value=; [ -r "$s" ] && IFS= read -r value 2>/dev/null <"$s"
+    [ -z "$value" ] || { say serial "$value"; return; }
+  done
   if [ -r "$1/device/vpd_pg80" ]; then
     page=$(od -An -v -tx1 "$1/device/vpd_pg80" 2>/dev/null | tr -d ' \n')
     [ -n "$page" ] && { say vpd80 "$page"; return; }
   fi
-  p=$path
-  while [ "$p" != /sys/devices ] && [ -n "$p" ]; do
-    if [ -r "$p/idVendor" ]; then first serial "$p/serial"; return; fi
-    p=${p%/*}
-  done
   udevadm info --query=property --path="$1" 2>/dev/null | while IFS== read -r key value; do
     case $key in ID_SERIAL_SHORT) say udev_serial "$value";; esac
   done
