@@ -14,7 +14,14 @@ from pathlib import Path
 
 import pycdlib
 
+CODE = Path(__file__).parent / "data/windows"
+BLOCK, TABLE = 2048, struct.Struct("<IIH")
+GAP, LARGEST = 32, 60_000  # blocks
+# How an installation may end; what stands in phony-setup.S and phony-boot.S.
+WHOLE, SETUP_EMPTY, SETUP_STANDS = 0, 1, 2
+BOOT_STANDS, BOOT_RESTARTS, BOOT_SILENT, BOOT_FAULT = 1, 2, 3, 4
 TOOLS = {
+    "as": "binutils",
     "wimlib-imagex": "wimtools",
     "xorriso": "xorriso",
     "osinfo-install-script": "libosinfo-bin",
@@ -87,6 +94,7 @@ def iso(
         (tree / "boot").mkdir(exist_ok=True)
         (tree / "boot/etfsboot.com").write_bytes(boot)
         options = ["-b", "boot/etfsboot.com", "-no-emul-boot", "-boot-load-size", "8"]
+        options += ["-boot-info-table"]
     command = ["xorriso", "-as", "mkisofs", "-quiet", "-R", "-J", *options, "-V", label]
     subprocess.run([*command, "-o", path, tree], check=True, capture_output=True)
     shutil.rmtree(tree)
@@ -134,3 +142,43 @@ def listed(xml: str, **fields: int) -> bytes:
     """A WIM of nothing but a header and that list."""
     raw = b"\xff\xfe" + xml.encode("utf-16-le")
     return header(size=len(raw), **fields) + raw
+
+
+def assembled(name: str, mode: int, folder: Path) -> bytes:
+    """Code of 16 bits that a BIOS loads at 0x7c00."""
+    made, code = folder / f"{name}-{mode}.o", folder / f"{name}-{mode}.bin"
+    source = CODE / f"{name}.S"
+    subprocess.run(["as", "--32", "--defsym", f"MODE={mode}", "-o", made, source], check=True)
+    link = ["ld", "-m", "elf_i386", "-Ttext=0x7c00", "--oformat=binary", "-o", code, made]
+    subprocess.run(link, check=True)
+    return code.read_bytes()
+
+
+def installer(folder: Path, disk: Path, *, setup: int = WHOLE, boot: int = WHOLE) -> bytes:
+    """What an El Torito BIOS starts to install ``disk`` (raw), whose boot record becomes ours.
+
+    ``setup``, ``boot``: how the installation, and the installed disk, behave.
+    """
+    raw = bytearray(disk.read_bytes())
+    record = assembled("phony-boot", boot, folder)
+    raw[: len(record)] = record
+    code, table, data = assembled("phony-setup", setup, folder), b"", b""
+    for begin, end in _extents(raw):
+        place = 2 + len(data) // BLOCK
+        table += TABLE.pack(place, begin * 4, end - begin)
+        data += raw[begin * BLOCK : end * BLOCK]
+    assert len(table) < BLOCK - TABLE.size, "too many extents"
+    return code + table.ljust(BLOCK, b"\0") + data
+
+
+def _extents(raw: bytearray) -> list[tuple[int, int]]:
+    """Blocks that are not zero, from one to before another; small gaps are written, too."""
+    found: list[tuple[int, int]] = []
+    for number in range(len(raw) // BLOCK):
+        if not any(raw[number * BLOCK : (number + 1) * BLOCK]):
+            continue
+        if found and number - found[-1][1] < GAP and number - found[-1][0] < LARGEST:
+            found[-1] = (found[-1][0], number + 1)
+        else:
+            found.append((number, number + 1))
+    return found

@@ -185,10 +185,16 @@ def test_truncated_iso(tmp_path: Path, wim_file: bytes) -> None:
 def test_directories_in_a_loop(tmp_path: Path, wim_file: bytes) -> None:
     path = phony_setup.iso(tmp_path / "win.iso", {"sources/install.wim": wim_file})
     data = bytearray(path.read_bytes())
-    (root,) = struct.unpack_from("<I", data, 16 * 2048 + 158)
-    for place in (m.start() for m in re.finditer(rb"SOURCES", data)):
-        struct.pack_into("<I", data, place - 33 + 2, root)
-        struct.pack_into(">I", data, place - 33 + 6, root)
+    looped = 0
+    for descriptor, name in ((16, b"sources"), (17, "sources".encode("utf-16-be"))):
+        (root,) = struct.unpack_from("<I", data, descriptor * 2048 + 158)
+        for found in re.finditer(bytes([len(name)]) + name, data, re.IGNORECASE):
+            record = found.start() - 32
+            if data[record + 25] & 2:  # a directory's, and not of the path table
+                struct.pack_into("<I", data, record + 2, root)
+                struct.pack_into(">I", data, record + 6, root)
+                looped += 1
+    assert looped
     path.write_bytes(data)
     refused(path)
 

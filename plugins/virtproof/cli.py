@@ -71,11 +71,15 @@ def _add_images(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
 
 
 def _images(arguments: argparse.Namespace) -> int:
-    from virtproof.images import commands
+    from virtproof.images import commands, installing
     from virtproof.lab.admission import Admission
     from virtproof.lab.runtime import runtime_directory
 
     gate = Admission(runtime_directory()) if arguments.action == "build" else None
+    if arguments.action == "build" and installing.asked(arguments):
+        from virtproof.windows.unattended import command
+
+        return command.main(arguments, gate)
     return commands.main(arguments, gate)
 
 

@@ -23,6 +23,8 @@ from virtproof.images import namespace
 
 MANIFEST = "manifest.json"
 WARM = "warm"  # the kind of saved guests, whose facts have their image's digest
+WINDOWS = "windows"  # installed here; has its owner's product key and a password
+PRIVATE = (WARM, WINDOWS)  # kinds that nobody but the owner may read
 READY = "ready"  # root disks whose initramfs knows every bus; likewise
 PATIENCE_S = 1.0
 STAMP_S = 24 * 3600.0
@@ -82,7 +84,7 @@ class Cache:
         """
         with self.scratch() as scratch:
             facts = maker(scratch)
-            digests = _seal(scratch, facts, private=kind == WARM)
+            digests = _seal(scratch, facts, private=kind in PRIVATE)
             target = self.root / kind / key
             _make_dir(target.parent)
             scratch.rename(target)
@@ -226,7 +228,7 @@ def _verified(path: Path, only: str | None) -> Item:
 def _seal(directory: Path, facts: dict[str, Any], *, private: bool) -> dict[str, str]:
     """Read-only, on the disk, and written down; the SHA-256 of each file by its name.
 
-    ``private``: for nobody but the owner, as the memory of a guest is that may hold secrets.
+    ``private``: for nobody but the owner, as what may hold secrets: a guest's memory, a Windows.
     """
     files = {}
     for file in sorted(p for p in directory.iterdir() if p.is_file()):

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from virtproof.errors import ImageError, VirtproofError
-from virtproof.images import catalog, listing, several, sources
-from virtproof.images.cache import READY, WARM
+from virtproof.images import catalog, installing, listing, several, sources
+from virtproof.images.cache import READY, WARM, WINDOWS
 from virtproof.images.entry import BuildEntry, DownloadEntry
 from virtproof.images.fetch.publisher import KIND, PARTIAL, address
 from virtproof.images.fetch.wishes import wishes
@@ -32,27 +32,21 @@ def add_parser(
     listed.add_argument("--json", action="store_true", help="the same, for programs")
     build = actions.add_parser("build", help="build or download images, and prepare them")
     build.add_argument("names", nargs="*", metavar="NAME", help="default: this machine's default")
-    build.add_argument("--accel", choices=[a.value for a in Accel], default=Accel.TCG.value)
+    build.add_argument(
+        "--accel", choices=[a.value for a in Accel], help="default: tcg, of windows what works"
+    )
     build.add_argument(
         "-j", "--jobs", type=_jobs, help="images at a time (default: by cores and memory)"
     )
     build.add_argument(
         "--apt-sources", metavar="FILE", help="a .list or .sources file to build from"
     )
+    installing.add_options(build)
     fetch = actions.add_parser("fetch", help="download publishers' images, and prove them")
     fetch.add_argument("names", nargs="+", metavar="NAME")
     fetch.add_argument("--refresh", action="store_true", help="look for a newer one")
     for action in (build, fetch):
-        action.add_argument(
-            "--mirror",
-            action="append",
-            metavar="FROM=TO",
-            help="addresses that begin with FROM are fetched from TO; repeatable",
-        )
-        action.add_argument(
-            "--keys", metavar="FILE", help="publishers' public keys, or a directory"
-        )
-        action.add_argument("--unsigned", action="store_true", help="do not look at signatures")
+        _add_download_options(action)
     remove = actions.add_parser("remove", help="remove images from the cache")
     remove.add_argument("names", nargs="*", metavar="NAME")
     remove.add_argument(
@@ -64,6 +58,17 @@ def add_parser(
     return parser
 
 
+def _add_download_options(action: argparse.ArgumentParser) -> None:
+    action.add_argument(
+        "--mirror",
+        action="append",
+        metavar="FROM=TO",
+        help="addresses that begin with FROM are fetched from TO; repeatable",
+    )
+    action.add_argument("--keys", metavar="FILE", help="publishers' public keys, or a directory")
+    action.add_argument("--unsigned", action="store_true", help="do not look at signatures")
+
+
 def main(args: argparse.Namespace, gate: Gate | None = None) -> int:
     """Run one of the actions, first boots through ``gate``.
 
@@ -72,7 +77,7 @@ def main(args: argparse.Namespace, gate: Gate | None = None) -> int:
     try:
         if getattr(args, "apt_sources", None):
             os.environ[sources.ENVIRONMENT] = str(Path(args.apt_sources).absolute())
-        accel = Accel(getattr(args, "accel", Accel.TCG.value))
+        accel = Accel(getattr(args, "accel", None) or Accel.TCG)
         wished = wishes(
             getattr(args, "mirror", None) or (),
             getattr(args, "keys", None) or "",
@@ -115,7 +120,7 @@ def _build_several(store: ImageStore, args: argparse.Namespace) -> int:
         return f"{entry.distribution} {entry.suite}" if isinstance(entry, BuildEntry) else name
 
     names = several.spread(list(dict.fromkeys(args.names)), suite)
-    options = ["--accel", args.accel, "--cache", str(store.cache.root)]
+    options = ["--accel", store.accel.value, "--cache", str(store.cache.root)]
     options += [word for pair in args.mirror or () for word in ("--mirror", pair)]
     options += ["--keys", args.keys] if args.keys else []
     options += ["--unsigned"] if args.unsigned else []
@@ -139,7 +144,7 @@ def _remove(store: ImageStore, args: argparse.Namespace) -> int:
         raise ImageError("nothing named to remove", hint="images remove NAME..., --outdated, --all")
     entries = catalog.load()
     prepared = store.cache.items("prepared")
-    fetched = store.cache.items(KIND)
+    fetched = [*store.cache.items(KIND), *store.cache.items(WINDOWS)]
     known = {str(facts(path).get("name")) for path in [*prepared, *fetched]}
     for name in args.names:
         if name not in known:
@@ -155,7 +160,7 @@ def _remove(store: ImageStore, args: argparse.Namespace) -> int:
     gone = [path for path in fetched if args.all or facts(path).get("name") in args.names]
     if args.outdated:
         wanted = {address(e) for e in entries.values() if isinstance(e, DownloadEntry)}
-        gone += [path for path in fetched if path.name not in wanted]
+        gone += [path for path in store.cache.items(KIND) if path.name not in wanted]
     gone += [*chosen, *_orphans(store, chosen, everything=args.all)]
     for path in gone:
         store.cache.remove(path)

@@ -10,7 +10,7 @@ from typing import Any
 
 from virtproof.errors import ImageError
 from virtproof.images import catalog
-from virtproof.images.cache import MANIFEST, WARM, read_manifest
+from virtproof.images.cache import MANIFEST, WARM, WINDOWS, read_manifest
 from virtproof.images.entry import BuildEntry, DownloadEntry, Entry
 from virtproof.images.fetch.publisher import support_ended
 from virtproof.images.prepare import DISK
@@ -21,8 +21,8 @@ from virtproof.images.store import ImageStore, default_image
 class Row:
     """An image as the list tells it.
 
-    ``kind``: build, download or file. ``state``: built, prepared, fetched (and not yet prepared), "-",
-    "no apt source" or damaged. ``end_of_life``: a date, and whether it is past; or empty.
+    ``kind``: build, download, file or windows. ``state``: built, prepared, installed, fetched (and not yet
+    prepared), "-", "no apt source" or damaged. ``end_of_life``: a date, and whether it is past; or empty.
     """
 
     name: str
@@ -85,6 +85,10 @@ def rows(store: ImageStore) -> list[Row]:
         flags = (known is not None, False, known is None)
         kind = "file" if known is None else known.kind
         found.append(Row(name, kind, *_row(name, state, path), "", *flags, str(path)))
+    for path in store.cache.items(WINDOWS):
+        name = str(facts(path).get("name", path.name))
+        flags = (False, False, True)
+        found.append(Row(name, WINDOWS, *_row(name, "installed", path), "", *flags, str(path)))
     return found
 
 

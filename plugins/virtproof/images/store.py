@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from virtproof.images import base, catalog, debs, foreign, seed, sources
+from virtproof.images import base, catalog, debs, foreign, installed, seed, sources
 from virtproof.images.cache import Cache, Item, default_cache, sha256
 from virtproof.images.child import need, output
 from virtproof.images.entry import BuildEntry, DownloadEntry
@@ -95,7 +95,10 @@ class ImageStore:
             checked = foreign.check(path)
             key = _digest([self._content(path), checked.format, self._seed(built=False)])
             return self._of_file(path, path.name, key)
-        entry = catalog.find(catalog.load(), name)
+        entries = catalog.load()
+        if name not in entries:
+            installed.refuse(self.cache.root, name)
+        entry = catalog.find(entries, name)
         if isinstance(entry, DownloadEntry):
             return self._of_download(entry)
         key = self.prepared_key(entry)

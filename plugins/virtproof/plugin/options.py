@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from virtproof.errors import UsageError
-from virtproof.images import catalog, foreign
+from virtproof.images import catalog, foreign, installed
 from virtproof.images.kernels import KernelUnderTest
 from virtproof.images.store import default_cache, default_image
 from virtproof.matrix.selection import Asked
@@ -200,7 +200,10 @@ def _out(config: pytest.Config) -> Path:
 def _known_image(config: pytest.Config, name: str, option: str) -> str:
     """A catalog name as it is, a file by its absolute path; UsageError for neither."""
     if not foreign.is_file_name(name):
-        return catalog.find(catalog.load(), name).name
+        entries = catalog.load()
+        if name not in entries:
+            installed.refuse(default_cache(), name)
+        return catalog.find(entries, name).name
     path = (config.invocation_params.dir / name).resolve()
     if not path.is_file():
         raise UsageError(f"{option} {name}: there is no such file", hint="or give a catalog name")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from virtproof.errors import MissingToolError, UsageError
+from virtproof.images import installed
+from virtproof.images.cache import default_cache
 from virtproof.plugin.virtio_win import NO_MEDIUM
 from virtproof.spec import Accel
 from virtproof.windows import image, injection
@@ -23,19 +25,22 @@ NO_IMAGE = "needs a disk with Windows: --windows-image=win.qcow2"
 def add_options(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--windows-image",
-        metavar="FILE",
-        help="a qcow2 or raw disk with a Windows that was shut down: is it ready for virtio? It is only read",
+        metavar="FILE|NAME",
+        help="a qcow2 or raw disk with a Windows that was shut down, or the name of one that was installed "
+        "by `images build windows`: is it ready for virtio? It is only read",
     )
 
 
 def read_image(config: pytest.Config) -> Path | None:
-    """The file that the option names, absolute; UsageError where there is none."""
+    """The disk that the option names, absolute; UsageError where there is none."""
     name = config.getoption("--windows-image")
     if name is None:
         return None
+    if (disk := installed.disk(default_cache(), name)) is not None:
+        return disk
     path: Path = (config.invocation_params.dir / name).resolve()
     if not path.is_file():
-        raise UsageError(f"--windows-image {name}: there is no such file")
+        raise UsageError(f"--windows-image {name}: there is no such file, and no installed Windows")
     return path
 
 

@@ -23,7 +23,9 @@ def add_parser(
         "from virtio-blk (viostor) or virtio-scsi (vioscsi). The image is never written.",
         epilog="exit status: 0 ready for one of them, 1 for neither or a fault, 2 a wrong use",
     )
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="a qcow2 or raw disk")
+    parser.add_argument(
+        "image", type=Path, metavar="IMAGE", help="a qcow2 or raw disk, or an installed one's name"
+    )
     parser.add_argument(
         "--inject",
         type=Path,
@@ -43,8 +45,12 @@ def add_parser(
 
 def main(arguments: argparse.Namespace) -> int:
     """Exit status 0 where the image is ready for one of the two, else 1."""
+    from virtproof.images import installed
+    from virtproof.images.cache import default_cache
     from virtproof.windows import bootstart, image
 
+    named = installed.disk(default_cache(), str(arguments.image))
+    arguments.image = named or arguments.image
     if (arguments.inject is None) != (arguments.output is None):
         raise UsageError(
             "--inject and --output go together", hint="--inject virtio-win.iso -o new.qcow2"
