@@ -12,9 +12,9 @@ from virtproof.probe.facts import Facts, Record
 
 _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
-# "chain" is every driver from the disk up to its PCI device, each with the bus it is of. A serial
-# is a text file on virtio and NVMe, on USB one of the USB device (7.x has an empty one of the disk too), and VPD
-# page 0x80 (binary, hence od) on SCSI and ATA.
+# "chain" is every driver from the disk up to its PCI device, each with the bus it is of. A serial is a text
+# file on virtio and NVMe, on USB one of the USB device (7.x has an empty one of the disk too), and VPD page
+# 0x80 (binary, hence od) on SCSI and ATA.
 _SCRIPT = r"""
 chain() {
   p=$1
