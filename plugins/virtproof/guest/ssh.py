@@ -26,16 +26,25 @@ class _FreshGuest(paramiko.MissingHostKeyPolicy):
 
 
 class Ssh:
-    """Runner over paramiko on a socket made in the guests' network. ``scale`` multiplies time-outs."""
+    """Runner over paramiko on a socket made in the guests' network. ``scale`` multiplies time-outs.
+
+    Authenticates by the key, or where there is none by the password.
+    """
 
     name = "ssh"
 
     def __init__(
-        self, connect: Callable[[float], socket.socket], key: Path, user: str, scale: float
+        self,
+        connect: Callable[[float], socket.socket],
+        key: Path | None,
+        user: str,
+        scale: float,
+        password: str | None = None,
     ) -> None:
         self._connect = connect
         self._key = key
         self._user = user
+        self._password = password
         self._scale = scale
         self._client: paramiko.SSHClient | None = None
 
@@ -51,7 +60,8 @@ class Ssh:
                 "guest",
                 sock=connected,
                 username=self._user,
-                pkey=paramiko.Ed25519Key.from_private_key_file(str(self._key)),
+                pkey=None if self._key is None else _private(self._key),
+                password=self._password,
                 allow_agent=False,
                 look_for_keys=False,
                 timeout=patience_s,
@@ -101,6 +111,10 @@ class Ssh:
                 file.write(data)
         finally:
             sftp.close()
+
+
+def _private(path: Path) -> paramiko.PKey:
+    return paramiko.Ed25519Key.from_private_key_file(str(path))
 
 
 def _drain(channel: paramiko.Channel, command: str, end: float) -> tuple[str, str]:
