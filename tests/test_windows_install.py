@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +22,11 @@ import pytest
 
 import phony_setup as setup
 import phony_windows
+from lab_owner import alive, processes_naming
 from test_windows_answers import KEY
 from test_windows_image import DEVICES, VIOSTOR
 from virtproof import cli, host
+from virtproof.deadline import Deadline, wait_for
 from virtproof.errors import ImageError, UsageError
 from virtproof.images import installed
 from virtproof.images.cache import WINDOWS, Cache
@@ -293,8 +297,10 @@ def test_command_to_sealed_image(
     assert "restarted (1)" in said.err
     # The phony read its edition from the answers, on the answer medium, in the machine.
     assert item.facts["setup"] == "2"
+    assert item.facts["name"] == "windows-10-pro", "the guest has named it"
     assert (item.facts["agent"], item.facts["bus"], item.facts["restarts"]) == ("yes", "ide", 1)
 
+    assert set(item.digests) == {"disk.qcow2", "administrator-password"}, "the answers are left"
     password = (item.path / "administrator-password").read_text().strip()
     assert len(password) == 20
     seen = [said.out, said.err, *ran, json.dumps(item.facts)]
@@ -327,9 +333,9 @@ def test_virtio_disk(home: Cache, made: Made, virtio_win: Path) -> None:
 
 
 FAILURES = {
-    "never-off": ({"boot": setup.BOOT_STANDS}, {"whole_s": 6.0}, "is not off after 6 s"),
+    "never-off": ({"boot": setup.BOOT_STANDS}, {"whole_s": 4.0}, "is not off after 4 s"),
     "asks": ({"setup": setup.SETUP_STANDS}, {"idle_s": 2.0}, "has written nothing for 2 s"),
-    "restarts": ({"boot": setup.BOOT_RESTARTS}, {"restarts": 2}, "has restarted 3 times"),
+    "restarts": ({"boot": setup.BOOT_RESTARTS}, {"restarts": 1}, "has restarted 2 times"),
     "empty": ({"setup": setup.SETUP_EMPTY}, {}, "went off and left its disk empty"),
     "silent": ({"boot": setup.BOOT_SILENT}, {}, "never reported its end"),
     "fault": ({"boot": setup.BOOT_FAULT}, {}, "failed at driver viostor: status 2"),
@@ -357,6 +363,35 @@ def test_failure_is_one_line_and_nothing_is_kept(
     pictures = list((home.root / "failed").glob("*.png"))
     assert len(pictures) == ("whole_s" in limits or "idle_s" in limits)
     assert all(str(one) in str(caught.value) for one in pictures)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill-9"])
+def test_killed_installation_leaves_nothing(
+    home: Cache, made: Made, virtio_win: Path, number: signal.Signals
+) -> None:
+    """No QEMU, no medium with a password, no half an image that somebody would take for a whole one."""
+    argv = [sys.executable, "-m", "virtproof", "images", "build", "windows", "--accept-licence"]
+    argv += ["--iso", str(made(setup=setup.SETUP_STANDS)), "--virtio-win", str(virtio_win)]
+    argv += ["--edition", "2", "--accel", "tcg"]
+    build = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def begun() -> int | None:
+        """Bytes on the console of the machine, once there are some."""
+        return (
+            next((p.stat().st_size for p in (home.root / "tmp").glob("*/console.log")), 0) or None
+        )
+
+    assert wait_for(begun, Deadline.after(120), 0.05), "no machine was started"
+    machines = set(processes_naming(str(home.root)))
+    assert machines
+    build.send_signal(number)
+    said, _ = build.communicate(timeout=120)
+    assert build.returncode == (130 if number == signal.SIGINT else -number)
+    assert (b"nothing half-made is left" in said) == (number == signal.SIGINT)
+    assert wait_for(lambda: not alive(machines) or None, Deadline.after(120), 0.05)
+    assert Cache(home.root, lambda _line: None).items(WINDOWS) == []
+    assert list((home.root / "tmp").iterdir()) == []
 
 
 def test_script_of_the_first_logon_parses() -> None:

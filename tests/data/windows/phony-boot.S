@@ -38,7 +38,7 @@ print:  lodsb
 .if MODE == 4
 report: .asciz  "virtproof: failed at driver viostor: status 2 .\r\n"
 .else
-report: .ascii  "virtproof: prepared agent=yes winrm=yes setup="
+report: .ascii  "virtproof: prepared agent=yes winrm=yes name=evil setup="
         .byte   0xff
         .asciz  " .\r\n"
 .endif

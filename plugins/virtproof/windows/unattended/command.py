@@ -20,7 +20,15 @@ USAGE = "./run images build windows --iso win.iso --virtio-win virtio-win.iso --
 
 
 def main(arguments: argparse.Namespace, gate: Gate | None = None) -> int:
-    """0 where the image is there; errors are one line each."""
+    """0 where the image is there, 130 after Ctrl-C; errors are one line each."""
+    try:
+        return _built(arguments, gate)
+    except KeyboardInterrupt:
+        _say("interrupted; nothing half-made is left")
+        return 130
+
+
+def _built(arguments: argparse.Namespace, gate: Gate | None) -> int:
     order = _order(arguments)
     cache = Cache(arguments.cache or default_cache(), _say)
     planned = install.plan(order, cache)

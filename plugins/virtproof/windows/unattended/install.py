@@ -23,7 +23,7 @@ from virtproof.images.foreign import is_file_name
 from virtproof.images.installed import names
 from virtproof.images.prepare import DISK, Gate
 from virtproof.spec import Accel
-from virtproof.windows import image
+from virtproof.windows import bootstart, image
 from virtproof.windows.unattended import disc, machine, medium
 from virtproof.windows.unattended.answers import answers, product_key
 from virtproof.windows.unattended.corrections import Wish, administrator
@@ -72,6 +72,11 @@ def plan(order: Order, cache: Cache) -> Plan:
         raise UsageError(f"{order.iso}: {edition.name} ({version}) is too old", hint=medium.GIVE)
     if edition.arch not in disc.AGENTS:
         raise UsageError(f"{order.iso}: is for {edition.arch}; machines here are x86")
+    if edition.size > order.size_gib << 30:
+        least = -(-edition.size >> 30) * 2
+        raise UsageError(
+            f"{edition.name} does not fit into {order.size_gib} GiB", hint=f"--size {least}"
+        )
     key = product_key(order.key_file) if order.key_file else ""
     payload = disc.payload(order.virtio_win, windows, edition.arch)
     name = order.name or re.sub(r"[^a-z0-9.]+", "-", edition.name.lower()).strip("-")
@@ -163,7 +168,10 @@ class Making:
             found = image.inspect(run.disk)
         except ImageError as error:
             raise ImageError(f"no Windows is on the disk: {error.what}") from None
-        say(f"{found.name} is on its disk, after {seen.restarts} restarts")
+        for one in bootstart.judge(found):
+            if one.driver == "" and not one.ok:
+                say(f"beware: {one.detail}")
+        say(f"{found.name} is on its disk; restarts: {seen.restarts}")
         return facts, seen.restarts
 
     @contextlib.contextmanager
@@ -184,10 +192,12 @@ class Making:
         console = scratch / "console.log"
         said = console.read_text(encoding="utf-8", errors="replace") if console.exists() else ""
         log = self.cache.keep_failed(self.plan.name, f"{error}\n\n{error.detail}\n{said}")
+        log.chmod(0o600)
         hint, screen = error.hint, scratch / "screen.png"
         if screen.exists():
             picture = log.with_suffix(".png")
             shutil.move(screen, picture)
+            picture.chmod(0o600)
             hint = hint.replace(str(screen), str(picture))
         return ImageError(f"{self.plan.name}: {error.what}; see {log}", hint=hint)
 
