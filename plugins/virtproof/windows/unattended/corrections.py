@@ -27,7 +27,9 @@ COMMON = {
 }
 # The CD-ROM's letter is not known beforehand; paths that are not there are passed over.
 LETTERS = "DEFGH"
-# What the account is called, by language where it is not "Administrator".
+# In answers it is the English word, in any language: that one switches the account on.
+ADMINISTRATOR = "Administrator"
+# What the installed account is then called, by language where it is not that.
 ADMINISTRATORS = {
     "es": "Administrador",
     "fi": "J\u00e4rjestelm\u00e4nvalvoja",
@@ -40,7 +42,7 @@ ADMINISTRATORS = {
 COMPUTER = "guest"
 DRIVERS, SCRIPT = "drivers", "first-logon.ps1"
 # Setup's own switches, which Microsoft documents for none but labs.
-BYPASSES = ("BypassTPMCheck", "BypassSecureBootCheck", "BypassRAMCheck", "BypassCPUCheck")
+BYPASSES = ("BypassTPMCheck", "BypassSecureBootCheck", "BypassRAMCheck")
 RUN_SCRIPT = (
     "powershell -NoProfile -ExecutionPolicy Bypass -Command "
     f"\"foreach ($l in '{LETTERS}'.ToCharArray()) {{ $f = $l + ':\\{SCRIPT}'; "
@@ -59,7 +61,7 @@ class Wish:
 
 def administrator(language: str) -> str:
     """What the built-in account is called in a Windows of that language (``fr-FR``)."""
-    return ADMINISTRATORS.get(language.partition("-")[0].lower(), "Administrator")
+    return ADMINISTRATORS.get(language.partition("-")[0].lower(), ADMINISTRATOR)
 
 
 def name(tag: str) -> str:
@@ -142,6 +144,8 @@ def product_key(root: etree._Element, wish: Wish) -> str:
         key = put(put(component(root, "windowsPE", SETUP, wish), "UserData"), "ProductKey")
         put(key, "Key", wish.product_key)
         put(key, "WillShowUI", "OnError")
+        # The one that Setup takes; without this one the first start asks for it again.
+        put(component(root, "specialize", SHELL, wish), "ProductKey", wish.product_key)
     return said
 
 
@@ -178,7 +182,7 @@ def logon(root: etree._Element, wish: Wish) -> str:
     _secret(put(automatic, "Password"), wish.password, "Password")
     put(automatic, "Enabled", "true")
     put(automatic, "LogonCount", "1")
-    put(automatic, "Username", administrator(wish.edition.language))
+    put(automatic, "Username", ADMINISTRATOR)
     return "" if was else "nobody logs on, so that the commands of the first logon never run"
 
 

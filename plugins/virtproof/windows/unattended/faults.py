@@ -120,8 +120,12 @@ def _own(root: etree._Element, wish: Wish) -> Iterator[str]:
     indexes = [one.findtext(name("Value")) for one in root.iter(name("MetaData"))]
     if indexes != [str(wish.edition.index)]:
         yield f"the edition's index is {indexes}, not {wish.edition.index}"
-    keys = [one.text for one in root.iter(name("Key")) if one.text != "/IMAGE/INDEX"]
-    if keys != ([wish.product_key] if wish.product_key else []):
+    keys = [
+        "".join(str(text).strip() for text in one.itertext())
+        for one in root.iter(name("ProductKey"))
+    ]
+    wanted = [f"{wish.product_key}OnError", wish.product_key] if wish.product_key else []
+    if keys != wanted:
         yield "the product key is not where it belongs"
     paths = {one.text or "" for one in root.iter(name("Path"))}
     if not {f"{letter}:\\{DRIVERS}" for letter in LETTERS} <= paths:

@@ -21,6 +21,14 @@ try {
     # Or a shutdown would only put it to sleep, and its disk could not be read.
     Run 'powercfg.exe' @('/hibernate', 'off') @(0)
 
+    # LogonCount 1 of the answers makes two of it; and nothing is to keep the password.
+    $step = 'logon'
+    $key = 'HKLM:\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Winlogon'
+    Set-ItemProperty $key AutoLogonCount 0 -Type DWord
+    Set-ItemProperty $key AutoAdminLogon '0'
+    Remove-ItemProperty $key DefaultPassword -ErrorAction SilentlyContinue
+    Remove-Item "$env:SystemRoot\Panther\unattend.xml" -ErrorAction SilentlyContinue
+
     # 259: there is no such device yet; 3010: after a restart.
     $step = 'drivers'
     Get-ChildItem "$here\drivers" -Recurse -Filter '*.inf' | ForEach-Object {
