@@ -5,7 +5,8 @@ Derived fields, so that the table of patterns stays data:
 - ``root_bus``: bus of the root disk by the domain XML (``virtio``, ``ide``, ``sata``, ``scsi``,
   ``virtio-scsi``); without the XML, ``virtio`` where the root's target is a vdX; else empty.
 - ``first_disk``: ``root`` or ``other``, by what the domain XML boots first; empty where unknown.
-- ``stop``: QEMU's GUEST_PANICKED as one line, ``hyper-v 0x0000007b INACCESSIBLE_BOOT_DEVICE ...``.
+- ``stop``: QEMU's GUEST_PANICKED as one line, ``hyper-v 0x0000007b INACCESSIBLE_BOOT_DEVICE ...``; from
+  libvirt's line about it in QEMU's log, where nobody heard the event.
 - ``agent``: ``yes``, ``no`` or empty. ``ssh``: ``yes``, ``no: REASON`` or empty.
 - ``lease``: the address, ``none`` where it was waited for in vain, or empty.
 """
@@ -13,6 +14,7 @@ Derived fields, so that the table of patterns stays data:
 from __future__ import annotations
 
 import json
+import re
 from typing import Final
 from xml.etree import ElementTree
 
@@ -40,6 +42,11 @@ SOURCES: Final[dict[str, str]] = {
     "ssh": "ssh",
 }
 FIELDS: Final = tuple(SOURCES)
+# "2026-11-25 13:00:00.000+0000: panic hyper-v: arg1='0x7b', arg2='0xfffff', ...", as libvirt writes it.
+_PANIC: Final = re.compile(
+    r": panic hyper-v: "
+    + ", ".join(rf"arg{number}='0x([0-9a-f]{{1,16}})'" for number in range(1, 6))
+)
 
 
 def fields(evidence: Evidence) -> dict[str, str]:
@@ -62,7 +69,7 @@ def fields(evidence: Evidence) -> dict[str, str]:
         "jobs": evidence.jobs,
         "root_bus": _root_bus(domain, evidence.root_target),
         "first_disk": _first_disk(domain, evidence.root_target),
-        "stop": _stop(evidence.guest_panicked),
+        "stop": _logged_stop(evidence.qemu_log) or _stop(evidence.guest_panicked),
         "agent": agent,
         "lease": lease,
         "ssh": ssh,
@@ -115,6 +122,17 @@ def _first_disk(domain: ElementTree.Element | None, root_target: str) -> str:
     return "root" if _target(first).get("dev") == root_target else "other"
 
 
+def _logged_stop(qemu_log: str) -> str:
+    """Of the latest stop that libvirt wrote into the log; empty where it wrote none."""
+    found = _PANIC.findall(qemu_log)
+    return _line([int(code, 16) for code in found[-1]]) if found else ""
+
+
+def _line(codes: list[int]) -> str:
+    shown = ", ".join(f"0x{code:x}" for code in codes[1:])
+    return f"hyper-v 0x{codes[0]:08x} {stop_name(codes[0])} ({shown})"
+
+
 def _stop(panicked: str) -> str:
     """``{"type": "hyper-v", "arg1": 123, ...}``, bare or below ``info``, as one line."""
     if not panicked:
@@ -124,11 +142,11 @@ def _stop(panicked: str) -> str:
     except ValueError:
         return "unreadable"
     info = event.get("info", event) if isinstance(event, dict) else None
+    if isinstance(info, dict) and info.get("type") == "windows":
+        return "windows without a code: the pvpanic device tells none"
     if not isinstance(info, dict) or info.get("type") != "hyper-v":
         return "panicked"
     codes = [info.get(f"arg{i}") for i in range(1, 6)]
-    if not all(isinstance(code, int) for code in codes[:1]):
+    if not isinstance(codes[0], int):
         return "hyper-v without a code"
-    shown = [f"0x{code:x}" for code in codes[1:] if isinstance(code, int)]
-    code = codes[0] if isinstance(codes[0], int) else 0
-    return f"hyper-v 0x{code:08x} {stop_name(code)} ({', '.join(shown)})"
+    return _line([code for code in codes if isinstance(code, int)])

@@ -15,7 +15,16 @@ from virtproof.images import catalog, foreign, installed
 from virtproof.images.kernels import KernelUnderTest
 from virtproof.images.store import default_cache, default_image
 from virtproof.matrix.selection import Asked
-from virtproof.plugin import choosing, kernel_options, matrix, plan, sharding, virtio_win, windows
+from virtproof.plugin import (
+    choosing,
+    kernel_options,
+    matrix,
+    plan,
+    sharding,
+    virtio_win,
+    windows,
+    windows_online,
+)
 from virtproof.workload.profiles import Effort
 
 ACCELERATORS = ("auto", "kvm", "tcg")
@@ -135,6 +144,7 @@ def read_options(config: pytest.Config) -> Options:
             raise UsageError(f"{name} goes with --libvirt", hint="the private lab has its own")
     control = config.getoption("--control")
     windows.read_image(config)
+    windows_online.read_options(config)
     names = config.getoption("--image") or [default_image()]
     chosen = [one for name in names for one in choosing.expand(name)]
     known = [_known_image(config, name, "--image") for name in dict.fromkeys(chosen)]

@@ -10,6 +10,7 @@ import pytest
 from virtproof.errors import MissingToolError, UsageError
 from virtproof.images import installed
 from virtproof.images.cache import default_cache
+from virtproof.plugin import windows_online
 from virtproof.plugin.virtio_win import NO_MEDIUM
 from virtproof.spec import Accel
 from virtproof.windows import image, injection
@@ -28,6 +29,14 @@ def add_options(group: pytest.OptionGroup) -> None:
         metavar="FILE|NAME",
         help="a qcow2 or raw disk with a Windows that was shut down, or the name of one that was installed "
         "by `images build windows`: is it ready for virtio? It is only read",
+    )
+    windows_online.add_options(group)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(windows_online, "virtproof-windows-online")  # its fixtures
+    config.addinivalue_line(
+        "markers", "slow: hours of a Windows guest's; left out unless --windows-slow is given"
     )
 
 

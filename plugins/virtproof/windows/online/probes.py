@@ -13,6 +13,8 @@ from virtproof.windows.online.shapes import one, rows
 
 SERVICES = tuple(driver.service for driver in DRIVERS)
 DONE, DONE_AFTER_REBOOT, NO_MORE_ITEMS = 0, 3010, 259
+# 259: the package is there already, and no device wants it more than what it has.
+PNPUTIL = (DONE, DONE_AFTER_REBOOT, NO_MORE_ITEMS)
 INSTALL_S = 300.0  # on KVM; scaled by the channel
 SLOW_S = 180.0
 
@@ -75,8 +77,10 @@ class Windows:
     def remove(self, inf: str) -> Outcome:
         return self._done(scripts.remove(inf), f"pnputil /delete-driver {inf}")
 
-    def program(self, name: str, *arguments: str) -> Outcome:
-        return self._done(scripts.program(name, *arguments), " ".join((name, *arguments)))
+    def program(self, name: str, *arguments: str, good: tuple[int, ...] = (DONE,)) -> Outcome:
+        """Run one of Windows' own programs; CommandError where its status is not among the good ones."""
+        script = scripts.program(name, *arguments)
+        return self._done(script, " ".join((name, *arguments)), good)
 
     def set_address(self, nic: facts.Nic) -> None:
         """Give the adapter that has a NIC's MAC now the static address that the NIC had."""
@@ -84,10 +88,9 @@ class Windows:
         gateway = next(iter(nic.gateways), "")
         self._done(scripts.set_address(nic.mac, ip, int(prefix), gateway, nic.dns), "the address")
 
-    def _done(self, script: str, what: str) -> Outcome:
+    def _done(self, script: str, what: str, good: tuple[int, ...] = PNPUTIL) -> Outcome:
         outcome = one(Outcome, self._shell.run_powershell(script, INSTALL_S), "outcome")
-        # 259: the package is there already, and no device wants it more than what it has.
-        if outcome.status not in (DONE, DONE_AFTER_REBOOT, NO_MORE_ITEMS):
+        if outcome.status not in good:
             said = outcome.output[-200:]
             raise CommandError(f"Windows: {what}: status {outcome.status}: {said}")
         return outcome
