@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import paramiko
 import pytest
 from lxml import etree
 
@@ -14,7 +15,7 @@ from test_windows_channels import answers, stand_in
 from virtproof.deadline import Deadline, wait_for
 from virtproof.diagnose.diagnosis import diagnose
 from virtproof.diagnose.evidence import Evidence
-from virtproof.errors import GuestError
+from virtproof.errors import CommandError, GuestError
 from virtproof.guest.connection import Connection
 from virtproof.guest.domain_xml import Resources, domain_xml
 from virtproof.guest.failure import BootFailedError
@@ -23,7 +24,7 @@ from virtproof.guest.windows_xml import dummy, for_windows, with_devices, with_m
 from virtproof.images.store import ImageStore, default_cache
 from virtproof.lab import open_lab
 from virtproof.spec import Accel, DiskBus, Firmware, GuestSpec, Machine, NicModel
-from virtproof.windows.online.channels import Channel
+from virtproof.windows.online.channels import Channel, NotLetInError
 from virtproof.windows.online.runner import PowerShell
 
 SPEC = GuestSpec("windows", memory_mib=4096, cpus=2)
@@ -196,9 +197,11 @@ def test_a_machine_is_reached_given_devices_and_seen_to_stop(
     assert failed.value.diagnosis.name == "windows-stop"
     guest.power_cut()
 
+    guest.add_dummy("dummy")  # which went with the machine that it was plugged into
     guest.move()  # and what the domain becomes is what libvirt takes
     xml = guest.domain.xml(inactive=True)
     assert found(xml, "devices/disk[serial='root']/target/@bus") == ["scsi"]
+    assert found(xml, "devices/disk[serial='dummy']/target/@dev") == ["sdz"]
     assert found(xml, "devices/interface/model/@type") == [NicModel.VIRTIO.value]
     assert guest.spec.disk is DiskBus.VIRTIO_SCSI
 
@@ -208,6 +211,7 @@ class Ending(WindowsGuest):
 
     def __init__(self, *states: str) -> None:
         self.spec, self.scale, self.states = SPEC, 0.001, list(states)
+        self.login, self._refused = Login(Channel.SSH), None
         self.boots, self._ssh, self.asked = [Ended()], None, []  # type: ignore[assignment, list-item]
 
     @property
@@ -223,6 +227,9 @@ class Ended:
 
     def finish(self) -> None:
         self.finished = True
+
+    def over(self) -> bool:
+        return False
 
 
 class Programs:
@@ -251,6 +258,46 @@ def test_a_windows_that_does_not_go_off_or_stops_meanwhile_is_said() -> None:
         end(Ending("running"))
     with pytest.raises(GuestError, match=r"stopped: .*windows"):
         end(Ending("running", "crashed"))
+
+
+class Refusing(Ending):
+    """Up, and its channel ends in ``errors``, the last of them for ever."""
+
+    def __init__(self, *errors: Exception) -> None:
+        super().__init__("running")
+        self.errors = list(errors)
+
+    def _shell(self, deadline: Deadline) -> PowerShell | None:
+        del deadline
+        raise self.errors.pop(0) if len(self.errors) > 1 else self.errors[0]
+
+
+def answers_at_last(guest: Refusing, seconds: float) -> object:
+    deadline = Deadline.after(seconds)
+    return wait_for(lambda: guest._answering(deadline), deadline, 0.001)
+
+
+@pytest.mark.parametrize("error", [NotLetInError("WinRM"), paramiko.AuthenticationException("no")])
+def test_a_wrong_password_is_said_long_before_the_deadline(error: Exception) -> None:
+    begin = Deadline.after(60)
+    with pytest.raises(NotLetInError, match="does not let us in .*VIRTPROOF_WINDOWS_PASSWORD"):
+        answers_at_last(Refusing(OSError("refused"), error), 60)
+    assert not begin.passed
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ConnectionRefusedError(111, "Connection refused"), r"over ssh: .*Connection refused$"),
+        (EOFError(), "over ssh: EOFError$"),
+        (CommandError("Windows: system: a\nb"), "over ssh: Windows: system: a b$"),
+    ],
+)
+def test_a_channel_that_nobody_answers_is_one_line_at_the_deadline(
+    error: Exception, line: str
+) -> None:
+    with pytest.raises(GuestError, match=f"^Windows does not answer {line}"):
+        answers_at_last(Refusing(error), 0.05)
 
 
 def test_it_is_not_examined_as_a_linux() -> None:

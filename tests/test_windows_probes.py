@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +230,42 @@ def test_a_file_that_is_no_text(tmp_path: Path, data: bytes | None) -> None:
         (tmp_path / "t.jsonl").write_bytes(data)
     with pytest.raises(UsageError, match="is no transcript"):
         Replay(tmp_path / "t.jsonl")
+
+
+# --- transcripts that were sent: each answer still has its probe's shape ----------------------
+
+SENT = sorted((Path(__file__).parent / "data" / "windows" / "transcripts").glob("*.jsonl"))
+PROBES: dict[str, Callable[[Windows], object]] = {
+    "system": Windows.system,
+    "drivers": Windows.drivers,
+    "devices": Windows.devices,
+    "disks": Windows.disks,
+    "nics": Windows.nics,
+    "services": Windows.services,
+    "crashes": Windows.crashes,
+    "packages": Windows.packages,
+}
+
+
+def read_again(path: Path) -> int:
+    """How many of a transcript's answers a probe has read; CommandError where one has another shape."""
+    read = 0
+    for line in path.read_text(encoding="utf-8").splitlines():
+        told = json.loads(line)
+        if "value" in told and told["script"] in PROBES:
+            PROBES[told["script"]](Windows(Says(told["value"])))
+            read += 1
+    return read
+
+
+@pytest.mark.parametrize("path", SENT, ids=lambda path: path.stem)
+def test_a_transcript_is_read_again(path: Path) -> None:
+    assert read_again(path) > 0
+
+
+def test_a_transcript_of_another_shape_is_found(tmp_path: Path) -> None:
+    (simulated,) = (path for path in SENT if path.stem == "simulated")
+    text = simulated.read_text().replace('"build": 26100', '"build": "26100"')
+    (tmp_path / "t.jsonl").write_text(text)
+    with pytest.raises(CommandError, match=r"system\[0\].build is '26100', not a number"):
+        read_again(tmp_path / "t.jsonl")

@@ -24,14 +24,14 @@ from virtproof.lab.base import Lab
 from virtproof.spec import DiskBus, GuestSpec, Machine, NicModel
 from virtproof.transition.switching import switch_disk, switch_nic
 from virtproof.windows.online import channels
-from virtproof.windows.online.channels import Channel
+from virtproof.windows.online.channels import Channel, NotLetInError
 from virtproof.windows.online.probes import Windows
-from virtproof.windows.online.runner import PowerShell
+from virtproof.windows.online.runner import PowerShell, clean
 
 BOOT_S = 300.0  # on KVM; these are scaled to the accelerator
 SHUTDOWN_S = 180.0
 SYNC_S = 1.0
-ASK_S = 20.0
+REFUSED_S = 20.0  # for which accounts may be late
 DUMMY_MIB = 1024
 STOPPED = '{"type": "windows"}'
 
@@ -64,6 +64,7 @@ class WindowsGuest(Guest):
         self.media: tuple[Path, ...] = ()
         self.bus = DiskBus.VIRTIO
         self.with_nic = True
+        self._refused: Deadline | None = None  # until when a login may be refused
 
     def define(self) -> WindowsGuest:
         super().define()
@@ -89,7 +90,7 @@ class WindowsGuest(Guest):
         """Start it, and wait until PowerShell answers. BootFailedError with the cause, a stop by its code."""
         with self.lab.admission.starting():
             self.say("boots")
-            deadline = Deadline.after(BOOT_S * self.scale)
+            deadline, self._refused = Deadline.after(BOOT_S * self.scale), None
             try:
                 self.begin(self.domain.start)
             except RefusedError as error:
@@ -116,12 +117,25 @@ class WindowsGuest(Guest):
             if shell is None:
                 return None
             Windows(shell).system()
-        except (CommandError, GuestError, OSError, paramiko.SSHException):
+        except (CommandError, GuestError, OSError, EOFError, paramiko.SSHException) as error:
             self._stopped()
-            if deadline.passed:
-                raise
+            self._give_up(error, deadline)
             return None
         return Windows(self.login.wrap(shell))
+
+    def _give_up(self, error: Exception, deadline: Deadline) -> None:
+        """Raise what is said at the deadline; a login that is refused is waited for no long."""
+        if isinstance(error, paramiko.AuthenticationException):
+            error = NotLetInError("SSH")
+        if not isinstance(error, NotLetInError):
+            self._refused = None
+        elif self._refused is None:
+            self._refused = Deadline.after(REFUSED_S * self.scale)
+        elif self._refused.passed:
+            raise error
+        if deadline.passed:
+            said = clean(str(error) or type(error).__name__)
+            raise GuestError(f"Windows does not answer over {self.login.channel}: {said}")
 
     def _shell(self, deadline: Deadline) -> PowerShell | None:
         """PowerShell over the channel, or None while nobody answers there."""
@@ -159,7 +173,9 @@ class WindowsGuest(Guest):
 
     def add_dummy(self, serial: str) -> None:
         """An empty disk on the bus that the root shall be on, plugged in, or put in while it is off."""
-        path = self.new_disk(serial, DUMMY_MIB)
+        path = self.new_disk(
+            f"{serial}{len(self._paths)}", DUMMY_MIB
+        )  # there may have been one before
         devices = dummy(self.bus, serial, DUMMY_MIB, path)
         if self.state == "shutoff":
             self._redefine(with_devices(self.domain.xml(inactive=True), devices))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Protocol
 
+from virtproof.errors import GuestError
 from virtproof.guest.shell import CommandResult, Runner
 from virtproof.windows.online.runner import OverShell
 
@@ -21,6 +22,16 @@ class Channel(StrEnum):
     def port(self) -> int:
         """TCP port in the guest; 0 for the agent, whose port is serial."""
         return {Channel.AGENT: 0, Channel.WINRM: 5985, Channel.SSH: 22}[self]
+
+
+class NotLetInError(GuestError):
+    """Windows is up, and does not take the user or the password."""
+
+    def __init__(self, channel: str) -> None:
+        super().__init__(
+            f"{channel} does not let us in",
+            hint="--windows-user, and VIRTPROOF_WINDOWS_PASSWORD in the environment",
+        )
 
 
 class Executes(Protocol):

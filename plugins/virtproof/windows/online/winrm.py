@@ -25,6 +25,7 @@ from urllib3.exceptions import HTTPError
 from virtproof.deadline import Deadline
 from virtproof.errors import GuestError
 from virtproof.guest.shell import CommandResult
+from virtproof.windows.online.channels import NotLetInError
 from virtproof.windows.online.runner import clean
 
 CONNECT_S = 5.0
@@ -75,10 +76,7 @@ class Winrm:
                 process = Process(shell, program, list(arguments))
                 self._run(process, Deadline.after(seconds), seconds)
         except AuthenticationError:
-            raise GuestError(
-                "WinRM does not let us in",
-                hint="--windows-user, and VIRTPROOF_WINDOWS_PASSWORD in the environment",
-            ) from None
+            raise NotLetInError("WinRM") from None
         except NONSENSE as error:
             kind, said = type(error).__name__, clean(str(error), 200)
             raise GuestError(f"WinRM of the guest: {kind}: {said}") from None
