@@ -100,6 +100,7 @@ def test_every_name_has_a_case_and_an_explanation() -> None:
         ("bad-device-no-log", "libvirt", "can't find value 'nowhere'"),
         ("oom-killed", "host.log:3", "Killed process"),
         ("windows-7b", "guest_panicked", "hyper-v 0x0000007b INACCESSIBLE_BOOT_DEVICE"),
+        ("windows-7b-on-screen", "screenshot", "windows 0x0000007b INACCESSIBLE_BOOT_DEVICE"),
         ("no-lease", "address", "none"),
         ("ssh-refused-agent", "ssh", "Connection refused"),
         ("nic-without-driver", "nic_facts", "0000:00:02.0 1af4:1000 -"),

@@ -26,6 +26,7 @@ class Evidence:
     domain_state: str = ""
     domain_reason: str = ""
     guest_panicked: str = ""  # QEMU's GUEST_PANICKED information, as JSON
+    screen: str = ""  # the words on the display, as a reader of pictures saw them
     agent_answered: bool | None = None
     nic_facts: str = (
         ""  # one line a NIC, from the guest: "PCI-ADDRESS VENDOR:DEVICE DRIVER-or-dash"

@@ -7,6 +7,7 @@ Derived fields, so that the table of patterns stays data:
 - ``first_disk``: ``root`` or ``other``, by what the domain XML boots first; empty where unknown.
 - ``stop``: QEMU's GUEST_PANICKED as one line, ``hyper-v 0x0000007b INACCESSIBLE_BOOT_DEVICE ...``; from
   libvirt's line about it in QEMU's log, where nobody heard the event.
+- ``screen_stop``: the stop that a display shows, ``windows 0x0000007b INACCESSIBLE_BOOT_DEVICE``; else empty.
 - ``agent``: ``yes``, ``no`` or empty. ``ssh``: ``yes``, ``no: REASON`` or empty.
 - ``lease``: the address, ``none`` where it was waited for in vain, or empty.
 """
@@ -19,7 +20,7 @@ from typing import Final
 from xml.etree import ElementTree
 
 from virtproof.diagnose.evidence import Evidence
-from virtproof.diagnose.windows import stop_name
+from virtproof.diagnose.windows import screen_stop, stop_name
 
 #: Field of the table -> what a diagnosis calls its source.
 SOURCES: Final[dict[str, str]] = {
@@ -37,6 +38,7 @@ SOURCES: Final[dict[str, str]] = {
     "root_bus": "domain.xml",
     "first_disk": "domain.xml",
     "stop": "guest_panicked",
+    "screen_stop": "screenshot",
     "agent": "agent",
     "lease": "address",
     "ssh": "ssh",
@@ -70,6 +72,7 @@ def fields(evidence: Evidence) -> dict[str, str]:
         "root_bus": _root_bus(domain, evidence.root_target),
         "first_disk": _first_disk(domain, evidence.root_target),
         "stop": _logged_stop(evidence.qemu_log) or _stop(evidence.guest_panicked),
+        "screen_stop": screen_stop(evidence.screen),
         "agent": agent,
         "lease": lease,
         "ssh": ssh,

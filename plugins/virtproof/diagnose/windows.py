@@ -1,7 +1,9 @@
-"""Names of the Windows stop codes that a guest on new devices is likely to meet."""
+"""Names of the Windows stop codes that a guest on new devices is likely to meet; how screens show them."""
 
 from __future__ import annotations
 
+import difflib
+import re
 from typing import Final
 
 # Values and names: the bug check code reference of Windows' driver documentation.
@@ -60,3 +62,35 @@ _STOPS: Final[dict[int, str]] = {
 def stop_name(code: int) -> str:
     """The code's name, or ``unnamed`` for one that this table does not hold."""
     return _STOPS.get(code, "unnamed")
+
+
+# A code as a reader of pictures may see it: the first 0 as @ or ©, others as O, 1 as I or l, 5 as S.
+_SEEN: Final = re.compile(r"(?<![0-9A-Za-z])[0OoQ@©]x([0-9A-Fa-fOoQIlS]{8})(?![0-9A-Fa-f])")
+_MISREAD: Final = str.maketrans("OoQIlS", "000115")
+_ALIKE: Final = 0.92  # of a name's letters; the names differ by more
+
+
+def screen_stop(text: str) -> str:
+    """The stop that a picture's text tells, as ``windows 0x0000007b INACCESSIBLE_BOOT_DEVICE``, or empty.
+
+    Names are English and codes alike in every language of Windows. Only what the table holds counts: a
+    misread number is nothing, rather than another stop.
+    """
+    by_letters = {_letters(name): code for code, name in _STOPS.items()}
+    for line in text.splitlines():
+        for seen in _SEEN.findall(line):
+            code = int(seen.translate(_MISREAD), 16)
+            if code in _STOPS:
+                return _told(code)
+        told = _letters(re.sub(r"\([^)]*\)", "", line.rpartition(":")[2]))
+        if near := difflib.get_close_matches(told, by_letters, n=1, cutoff=_ALIKE):
+            return _told(by_letters[near[0]])
+    return ""
+
+
+def _told(code: int) -> str:
+    return f"windows {code:#010x} {_STOPS[code]}"
+
+
+def _letters(text: str) -> str:
+    return "".join(char for char in text.upper() if char.isalnum())
