@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,8 +21,10 @@ from virtproof.errors import CommandError, GuestError
 from virtproof.guest.connection import Connection
 from virtproof.guest.domain_xml import Resources, domain_xml
 from virtproof.guest.failure import BootFailedError
+from virtproof.guest.screen import READER
 from virtproof.guest.windows import Login, WindowsGuest
 from virtproof.guest.windows_xml import dummy, for_windows, with_devices, with_medium
+from virtproof.host import find_program
 from virtproof.images.store import ImageStore, default_cache
 from virtproof.lab import open_lab
 from virtproof.spec import Accel, DiskBus, Firmware, GuestSpec, Machine, NicModel
@@ -204,6 +208,38 @@ def test_a_machine_is_reached_given_devices_and_seen_to_stop(
     assert found(xml, "devices/disk[serial='dummy']/target/@dev") == ["sdz"]
     assert found(xml, "devices/interface/model/@type") == [NicModel.VIRTIO.value]
     assert guest.spec.disk is DiskBus.VIRTIO_SCSI
+
+
+def stop_screen(text: bytes) -> bytes:
+    """A boot sector that writes ``text`` in white on blue, and then does nothing any more."""
+    # xor ax, ax; ds and es; mode 3; the screen's 80 x 25 cleared to attribute 1f; si: the text
+    clear = bytes.fromhex("31c08ed88ec0b80300cd10b80006b71f31c9ba4f18cd10be")
+    # lodsb; to the end where it is 0; int 10h's teletype; again; and for ever
+    write = bytes.fromhex("ac84c07409b40ebb1f00cd10ebf2f4ebfd")
+    at = 0x7C00 + len(clear) + 2 + len(write)
+    return (clear + at.to_bytes(2, "little") + write + text + b"\0").ljust(510, b"\0") + b"\x55\xaa"
+
+
+@pytest.mark.real
+@pytest.mark.boots(1)
+def test_a_stop_is_read_off_the_screen(
+    guest: WindowsGuest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no panic device tells of it, and Windows only stands there."""
+    if find_program(READER) is None:
+        pytest.skip(f"{READER} is not installed (tesseract-ocr)")
+    monkeypatch.setattr("virtproof.guest.windows.LOOK_S", 1.0)
+    disk = tmp_path / "stopped.qcow2"
+    (tmp_path / "sector").write_bytes(stop_screen(b"\r\n*** STOP: 0x0000007B (0xFFFFF880009A97E8)"))
+    argv = ["qemu-img", "convert", "-O", "qcow2", str(tmp_path / "sector"), str(disk)]
+    subprocess.run(argv, check=True)
+    guest.image = replace(guest.image, path=disk)
+    guest.define()
+    with pytest.raises(BootFailedError) as failed:
+        guest.start()
+    diagnosis = failed.value.diagnosis
+    assert (diagnosis.name, diagnosis.source) == ("windows-stop", "screenshot")
+    assert diagnosis.line == "windows 0x0000007b INACCESSIBLE_BOOT_DEVICE"
 
 
 class Ending(WindowsGuest):

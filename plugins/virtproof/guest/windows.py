@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import secrets
 import time
@@ -12,11 +13,13 @@ from pathlib import Path
 import paramiko
 
 from virtproof.deadline import Deadline, wait_for
+from virtproof.diagnose.windows import screen_stop
 from virtproof.errors import CommandError, GuestError
 from virtproof.guest.checkup import CheckUp
 from virtproof.guest.connection import Connection
 from virtproof.guest.domain import RefusedError
 from virtproof.guest.guest import ADDRESS_S, POLL_S, Guest
+from virtproof.guest.screen import text_of
 from virtproof.guest.ssh import Ssh
 from virtproof.guest.windows_xml import dummy, for_windows, with_devices, with_medium
 from virtproof.images.store import PreparedImage
@@ -32,6 +35,7 @@ BOOT_S = 300.0  # on KVM; these are scaled to the accelerator
 SHUTDOWN_S = 180.0
 SYNC_S = 1.0
 REFUSED_S = 20.0  # for which accounts may be late
+LOOK_S = 20.0  # between two looks at the screen, each of which takes a second
 DUMMY_MIB = 1024
 STOPPED = '{"type": "windows"}'
 
@@ -48,6 +52,8 @@ class Login:
 
 class WindowsGuest(Guest):
     """A machine for a Windows, on an overlay of its disk. ``bus`` is what its root is switched to."""
+
+    _next_look: Deadline | None = None
 
     def __init__(
         self,
@@ -91,6 +97,7 @@ class WindowsGuest(Guest):
         with self.lab.admission.starting():
             self.say("boots")
             deadline, self._refused = Deadline.after(BOOT_S * self.scale), None
+            self._next_look = Deadline.after(LOOK_S)
             try:
                 self.begin(self.domain.start)
             except RefusedError as error:
@@ -108,6 +115,17 @@ class WindowsGuest(Guest):
         if state != "running" or self.boots[-1].over():
             self.boots[-1].finish()
             self.fail(**({"guest_panicked": STOPPED} if state == "crashed" else {}))
+        if self._next_look and self._next_look.passed:
+            self._next_look = Deadline.after(LOOK_S)
+            self._look()
+
+    def _look(self) -> None:
+        """BootFailedError where the screen shows a stop: without KVM or a panic device, nothing else does."""
+        with contextlib.suppress(RefusedError):  # it may be going off just now
+            words = text_of(self.domain.screenshot())
+            if screen_stop(words):
+                self.boots[-1].finish()
+                self.fail(screen=words)
 
     def _answering(self, deadline: Deadline) -> Windows | None:
         """The Windows, once it says its version; services come up one after another."""
