@@ -232,12 +232,17 @@ def test_a_broken_link_is_found() -> None:
 
 def test_pictures_are_shown_and_small() -> None:
     pictures = sorted((DOCS / "pictures").iterdir())
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    pages = [ROOT / "README.md", *DOCS.glob("*.md")]
+    shown = {
+        (page.parent / source).resolve()
+        for page in pages
+        for source in re.findall(r'<img src="([^"]+)"', page.read_text(encoding="utf-8"))
+    }
     assert len(pictures) >= 2
     for picture in pictures:
         assert picture.read_bytes().startswith(b"\x89PNG")
         assert picture.stat().st_size < PICTURE_BYTES
-        assert f"docs/pictures/{picture.name}" in readme
+        assert picture.resolve() in shown
 
 
 # --- options, commands, variables -----------------------------------------------------------
