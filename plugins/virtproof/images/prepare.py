@@ -41,6 +41,20 @@ class Gate(Protocol):
         ...
 
 
+@contextlib.contextmanager
+def claimed(gate: Gate | None, mib: int, say: Callable[[str], None]) -> Iterator[None]:
+    """Memory of the machine is claimed for the block, once there is so much; ``say`` tells why one waits."""
+    if gate is None:
+        yield
+        return
+    claim = f"image-{uuid.uuid4().hex}"
+    gate.enter(claim, mib, say)
+    try:
+        yield
+    finally:
+        gate.leave(claim)
+
+
 @dataclass(frozen=True, slots=True)
 class Maker:
     """What every preparation needs. ``public_key``: the line for root's authorized_keys.
@@ -131,16 +145,9 @@ class Maker:
 
     @contextlib.contextmanager
     def _let_in(self, mib: int, name: str) -> Iterator[None]:
-        if self.gate is None:
+        turn = self.gate.starting() if self.gate else contextlib.nullcontext()
+        with claimed(self.gate, mib, lambda why: self.cache.progress(f"{name}: {why}")), turn:
             yield
-            return
-        claim = f"image-{uuid.uuid4().hex}"
-        self.gate.enter(claim, mib, lambda why: self.cache.progress(f"{name}: {why}"))
-        try:
-            with self.gate.starting():
-                yield
-        finally:
-            self.gate.leave(claim)
 
     def _logged(self, error: ImageError, name: str) -> ImageError:
         log = self.cache.keep_failed(name, error.detail or error.what)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
@@ -10,8 +9,6 @@ import secrets
 import shutil
 import string
 import time
-import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +18,7 @@ from virtproof.images.cache import WINDOWS, Cache, Item, sha256
 from virtproof.images.child import need, output
 from virtproof.images.foreign import is_file_name
 from virtproof.images.installed import names
-from virtproof.images.prepare import DISK, Gate
+from virtproof.images.prepare import DISK, Gate, claimed
 from virtproof.spec import Accel
 from virtproof.windows import bootstart, image
 from virtproof.windows.unattended import disc, machine, medium
@@ -156,7 +153,8 @@ class Making:
         def say(line: str) -> None:
             self.cache.progress(f"{self.plan.name}: {line}")
 
-        with self._let_in(run.memory_mib):
+        # No turn is held: this is no start of some seconds.
+        with claimed(self.gate, run.memory_mib, say):
             seen = machine.install(run, self.limits, say, screen)
         if not _written(run.disk):
             raise ImageError(
@@ -173,19 +171,6 @@ class Making:
                 say(f"beware: {one.detail}")
         say(f"{found.name} is on its disk; restarts: {seen.restarts}")
         return facts, seen.restarts
-
-    @contextlib.contextmanager
-    def _let_in(self, mib: int) -> Iterator[None]:
-        """Memory is claimed for the whole; a turn is not held, as this is no start of some seconds."""
-        if self.gate is None:
-            yield
-            return
-        claim = f"image-{uuid.uuid4().hex}"
-        self.gate.enter(claim, mib, lambda why: self.cache.progress(f"{self.plan.name}: {why}"))
-        try:
-            yield
-        finally:
-            self.gate.leave(claim)
 
     def _kept(self, error: VirtproofError, scratch: Path) -> ImageError:
         """The error, with what was seen of the machine kept: its console has no secret, the answers have."""
