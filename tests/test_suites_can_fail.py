@@ -34,7 +34,8 @@ def swapped(run, image_name, axes):
         dataclasses.replace(disk, bus=BUSES.get(disk.bus, disk.bus), readonly=False)
         for disk in axes.get("data_disks", ())
     )
-    return honest(run, image_name, {**axes, "nic": NICS[axes["nic"]], "data_disks": disks})
+    nic = NICS[axes.get("nic", NicModel.RTL8139)]
+    return honest(run, image_name, {**axes, "nic": nic, "data_disks": disks})
 
 guests._spec = swapped
 connection.Connection.versions = lambda self: {"libvirt": "8.9.99", "qemu": "7.2.0"}
