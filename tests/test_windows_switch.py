@@ -106,6 +106,23 @@ def test_safe_mode_is_prepared_and_left() -> None:
     ]
 
 
+@pytest.mark.parametrize(("first", "other"), [("viostor", "vioscsi"), ("vioscsi", "viostor")])
+def test_from_one_virtio_disk_to_the_other(first: str, other: str) -> None:
+    """On one machine, one switch after the other; the other driver too is started only once it had a disk."""
+    machine = Simulated(target=first, with_nic=False)
+    conductor(machine).carry_out(plan.switch(nic=False))
+    machine.target = other
+    conductor(machine).carry_out(plan.switch(nic=False))
+    assert (machine.root, machine.boots) == (other, 6)
+
+    unprepared = Simulated(target=first, with_nic=False)
+    conductor(unprepared).carry_out(plan.switch(nic=False))
+    unprepared.target = other
+    unprepared.switch()
+    with pytest.raises(Stopped):
+        unprepared.boot()
+
+
 def test_driver_verifier() -> None:
     machine = Simulated()
     one = conductor(machine)
