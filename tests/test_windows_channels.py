@@ -148,7 +148,7 @@ def guest(runtime: Path, cache: Path) -> Iterator[Guest]:
             made.runner.run(
                 "printf 'PasswordAuthentication yes\\nPermitRootLogin yes\\n'"
                 " >/etc/ssh/sshd_config.d/00-password.conf && echo root:%s | chpasswd"
-                " && mv /etc/ssh/sshd_config.d/00-virtproof.conf /root/ && systemctl reload ssh",
+                " && mv /etc/ssh/sshd_config.d/00-virtproof.conf /root/ && systemctl restart ssh",
                 PASSWORD,
             )
             yield made

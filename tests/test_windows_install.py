@@ -374,7 +374,9 @@ def test_killed_installation_leaves_nothing(
     argv = [sys.executable, "-m", "virtproof", "images", "build", "windows", "--accept-licence"]
     argv += ["--iso", str(made(setup=setup.SETUP_STANDS)), "--virtio-win", str(virtio_win)]
     argv += ["--edition", "2", "--accel", "tcg"]
-    build = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    # A shell's background job inherits that Ctrl-C is ignored.
+    heeding = ["env", "--default-signal=INT", *argv]
+    build = subprocess.Popen(heeding, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def begun() -> int | None:
         """Bytes on the console of the machine, once there are some."""
