@@ -1,0 +1,72 @@
+"""What random addresses cost an emulated guest: its initramfs made with them and without, in turn.
+
+    .venv/bin/python benchmarks/fixed_addresses.py [--pairs 5]
+
+QEMU 7.2 to 9 keeps translated code by its virtual address, so that each program that starts at other
+addresses is translated again; QEMU 10 does not. Images of ours have the agent start commands without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from virtproof.guest.connection import Connection
+from virtproof.guest.guest import Guest
+from virtproof.guest.shell import Runner
+from virtproof.images.store import ImageStore, default_cache
+from virtproof.lab import open_lab
+from virtproof.spec import Accel, GuestSpec
+
+SPEC = GuestSpec(image="debian-12", accel=Accel.TCG)
+MAKE = "mkinitramfs -o /run/made.img"
+# A plain personality: random addresses are on again for what it starts.
+WAYS = {"random": f"setarch x86_64 {MAKE}", "fixed": MAKE}
+MOST_S = 300.0
+
+
+def seconds(runner: Runner, command: str) -> float:
+    begin = time.monotonic()
+    runner.run(command, timeout_s=MOST_S)
+    return time.monotonic() - begin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="what random addresses cost an emulated guest")
+    parser.add_argument("--pairs", type=int, default=5, metavar="N")
+    pairs = parser.parse_args().pairs
+    place = Path(tempfile.mkdtemp(prefix="vp-bench-", dir="/tmp"))
+    connections: list[Connection] = []
+
+    def connect(uri: str) -> Connection:
+        connections.append(Connection(uri))
+        return connections[-1]
+
+    try:
+        image = ImageStore(default_cache(), Accel.TCG).prepared(SPEC.image)
+        with (
+            open_lab(place / "cache", connect) as lab,
+            Guest(SPEC, image, lab, connections[0]).define() as guest,
+        ):
+            guest.boot()
+            took: dict[str, list[float]] = {name: [] for name in WAYS}
+            for number in range(pairs):
+                for name in sorted(WAYS, reverse=bool(number % 2)):
+                    took[name].append(seconds(guest.runner, WAYS[name]))
+            print(f"QEMU {connections[0].versions()['qemu']}, pairs: {pairs}")
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    ratios = [fixed / random for fixed, random in zip(took["fixed"], took["random"], strict=True)]
+    for name in WAYS:
+        print(f"{name:<8} median {statistics.median(took[name]):6.2f} s")
+    print(
+        f"fixed / random: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    )
+
+
+if __name__ == "__main__":
+    main()
