@@ -22,6 +22,7 @@ PACKAGE = ROOT / "plugins" / "virtproof"
 # For the modules of a pattern: the modules of the house that they may import. The first that fits.
 MAY_IMPORT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("errors", ()),
+    ("runtime", ("errors",)),
     ("axes", ("errors",)),
     ("spec", ("errors", "axes")),
     ("sides", ("errors", "spec", "measure.measurement")),
@@ -81,11 +82,15 @@ MAY_IMPORT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("images.fetch.http", ("errors",)),
     ("images.fetch.checksums", ("errors",)),
     ("images.fetch.openpgp", ()),
-    ("images.*", ("errors", "spec", "deadline", "host", "packages", "images.*", "kernel.*")),
-    ("lab.*", ("errors", "spec", "deadline", "host", "guest.shell", "lab.*")),
+    (
+        "images.*",
+        ("errors", "runtime", "spec", "deadline", "host", "packages", "images.*", "kernel.*"),
+    ),
+    ("lab.*", ("errors", "runtime", "spec", "deadline", "host", "guest.shell", "lab.*")),
 )
 STANDARD_LIBRARY_ONLY = (
     "errors",
+    "runtime",
     "axes",
     "spec",
     "measure.results",

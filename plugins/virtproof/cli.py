@@ -73,7 +73,7 @@ def _add_images(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
 def _images(arguments: argparse.Namespace) -> int:
     from virtproof.images import commands, installing
     from virtproof.lab.admission import Admission
-    from virtproof.lab.runtime import runtime_directory
+    from virtproof.runtime import runtime_directory
 
     gate = Admission(runtime_directory()) if arguments.action == "build" else None
     if arguments.action == "build" and installing.asked(arguments):

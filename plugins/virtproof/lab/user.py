@@ -18,8 +18,8 @@ from virtproof.lab.base import NoCommandsError
 from virtproof.lab.host_log import killed_for_memory, tail
 from virtproof.lab.network import why_together
 from virtproof.lab.notes import Note
-from virtproof.lab.runtime import runtime_directory
 from virtproof.lab.sweeping import Libvirt, remove_all, sweep
+from virtproof.runtime import runtime_directory
 
 LOGS = ("/var/log/libvirt/qemu", "~/.cache/libvirt/qemu/log")
 MIB = 1 << 20
