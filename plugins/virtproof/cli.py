@@ -90,6 +90,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _clean(arguments: argparse.Namespace) -> int:
+    from virtproof.images import scratch
     from virtproof.images.cache import Cache, default_cache
     from virtproof.lab import cleanup, notes
 
@@ -100,6 +101,7 @@ def _clean(arguments: argparse.Namespace) -> int:
             raise UsageError(f"--{name} goes with --libvirt", hint="a lab is removed whole")
     if default_cache().is_dir():
         Cache(default_cache(), print)  # which removes what killed builders have left
+    scratch.sweep()
     cleaned = cleanup.clean()
     print(f"ended {cleaned.kept} kept labs, removed what {cleaned.dead} dead ones had left")
     for uri in notes.left_on():
