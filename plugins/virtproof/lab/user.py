@@ -66,13 +66,15 @@ class PoolStorage:
         return self._create(f"{name}.raw", "raw", size_mib * MIB)
 
     def archive(self, name: str, directory: Path) -> str:
-        with tempfile.NamedTemporaryFile() as file:
-            with tarfile.open(file.name, "w") as tar:
+        # Without a name, so that nothing is left of it however we end.
+        with tempfile.TemporaryFile() as file:
+            with tarfile.open(fileobj=file, mode="w") as tar:
                 for member in sorted(directory.iterdir()):
                     tar.add(member, member.name)
-            size = Path(file.name).stat().st_size
-            path = self._create(f"{name}.raw", "raw", size)
-            self._volumes.upload_volume(path, Path(file.name))
+            file.flush()
+            source = Path(f"/proc/self/fd/{file.fileno()}")
+            path = self._create(f"{name}.raw", "raw", source.stat().st_size)
+            self._volumes.upload_volume(path, source)
         return path
 
     def allocated_bytes(self, path: str) -> int:
