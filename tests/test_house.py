@@ -22,6 +22,7 @@ PACKAGE = ROOT / "plugins" / "virtproof"
 # For the modules of a pattern: the modules of the house that they may import. The first that fits.
 MAY_IMPORT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("errors", ()),
+    ("runtime", ("errors",)),
     ("axes", ("errors",)),
     ("spec", ("errors", "axes")),
     ("sides", ("errors", "spec", "measure.measurement")),
@@ -60,8 +61,14 @@ MAY_IMPORT: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("windows.appliance", ("images.namespace",)),
-    ("windows.injection", ("errors", "images.child", "images.foreign", "windows.*")),
-    ("windows.image", ("errors", "deadline", "images.child", "images.foreign", "windows.*")),
+    (
+        "windows.injection",
+        ("errors", "images.child", "images.foreign", "images.scratch", "windows.*"),
+    ),
+    (
+        "windows.image",
+        ("errors", "deadline", "images.child", "images.foreign", "images.scratch", "windows.*"),
+    ),
     (
         "windows.unattended.command",
         (
@@ -81,11 +88,15 @@ MAY_IMPORT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("images.fetch.http", ("errors",)),
     ("images.fetch.checksums", ("errors",)),
     ("images.fetch.openpgp", ()),
-    ("images.*", ("errors", "spec", "deadline", "host", "packages", "images.*", "kernel.*")),
-    ("lab.*", ("errors", "spec", "deadline", "host", "guest.shell", "lab.*")),
+    (
+        "images.*",
+        ("errors", "runtime", "spec", "deadline", "host", "packages", "images.*", "kernel.*"),
+    ),
+    ("lab.*", ("errors", "runtime", "spec", "deadline", "host", "guest.shell", "lab.*")),
 )
 STANDARD_LIBRARY_ONLY = (
     "errors",
+    "runtime",
     "axes",
     "spec",
     "measure.results",
@@ -117,6 +128,11 @@ ONLY_IN = {
     "pypsrp": ("windows.online.winrm",),
     "spnego": ("windows.online.winrm",),
 }
+
+# Of tempfile's, what a killed process leaves behind; and the modules whose own is swept by its lock, or lies
+# among a lab's disks. All others take scratch.short(), or what has no name.
+LEFT_BEHIND = re.compile(r"\b(?:mkdtemp|mkstemp|TemporaryDirectory|NamedTemporaryFile)\b")
+SWEPT = ("images.scratch", "lab.private", "guest.derived")
 
 LINES = 300
 FUNCTION_LINES = 40
@@ -215,6 +231,16 @@ def size_faults(root: Path, package: Path) -> list[str]:
     ]
 
 
+def scratch_faults(package: Path) -> list[str]:
+    """Modules that make what is left behind when they are killed."""
+    return [
+        f"{module} uses {found.group()}"
+        for module, path in modules(package)
+        for found in LEFT_BEHIND.finditer(path.read_text(encoding="utf-8"))
+        if module not in SWEPT
+    ]
+
+
 def text_faults(root: Path, names: list[str]) -> list[str]:
     """Registry hosts and paths of one machine in the files named."""
     faults = []
@@ -244,6 +270,10 @@ def test_imports_keep_to_the_table() -> None:
 
 def test_modules_and_functions_have_a_readable_size() -> None:
     assert size_faults(ROOT, PACKAGE) == []
+
+
+def test_nothing_is_left_behind_by_who_is_killed() -> None:
+    assert scratch_faults(PACKAGE) == []
 
 
 def test_no_file_names_a_registry_or_a_path_of_one_machine() -> None:
@@ -313,6 +343,13 @@ def test_a_long_module_and_a_long_function_are_found(tmp_path: Path) -> None:
         "long.py",
         "long.py::f",
     ]
+
+
+def test_a_scratch_file_that_nobody_sweeps_is_found(tmp_path: Path) -> None:
+    (tmp_path / "hives.py").write_text("with tempfile.TemporaryFile() as file: ...")
+    assert scratch_faults(tmp_path) == []
+    (tmp_path / "hives.py").write_text("with tempfile.NamedTemporaryFile() as file: ...")
+    assert scratch_faults(tmp_path) == ["hives uses NamedTemporaryFile"]
 
 
 @pytest.mark.parametrize(

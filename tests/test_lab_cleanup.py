@@ -32,9 +32,8 @@ from virtproof import host
 from virtproof.errors import LabError
 from virtproof.guest.connection import Connection
 from virtproof.lab import PrivateLab, network, open_lab
-from virtproof.lab.cleanup import Cleaned, clean, sweep
+from virtproof.lab.cleanup import LINGERING, Cleaned, clean, sweep
 from virtproof.lab.init import remove_lab
-from virtproof.lab.runtime import LINGERING
 
 ROOT = Path(__file__).resolve().parents[1]
 

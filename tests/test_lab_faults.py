@@ -13,7 +13,7 @@ from lab_owner import labs, one_line
 from virtproof.errors import LabError, MissingToolError
 from virtproof.guest.connection import Connection
 from virtproof.lab import PrivateLab, open_lab
-from virtproof.lab.runtime import runtime_directory
+from virtproof.runtime import runtime_directory
 
 
 def test_no_libvirtd_is_named(

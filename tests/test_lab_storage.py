@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import tarfile
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from virtproof.errors import LabError
 from virtproof.guest.connection import Connection
 from virtproof.lab import PrivateLab
 from virtproof.lab.host_log import LOG_BYTES, tail
+from virtproof.lab.user import PoolStorage
 
 
 def test_an_overlay_leaves_its_base_alone(
@@ -60,6 +63,36 @@ def test_an_archive_holds_a_directorys_files(
     path = living[0].storage.archive("packages", tmp_path)
     with tarfile.open(path) as tar:
         assert tar.getnames() == ["a.deb", "b.deb"]
+
+
+def test_an_archive_for_a_pool_leaves_no_file_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is uploaded, and even who is killed meanwhile leaves nothing in TMPDIR."""
+    drivers, own = tmp_path / "drivers", tmp_path / "tmp"
+    for folder in (drivers, own):
+        folder.mkdir()
+    (drivers / "a.deb").write_text("a")
+    monkeypatch.setattr(tempfile, "tempdir", str(own))
+    seen: list[tuple[int, list[str], list[Path]]] = []
+
+    class Pool:
+        def create_volume(self, _pool: str, name: str, _kind: str, size: int, _backing: str) -> str:
+            self.size = size
+            return name
+
+        def upload_volume(self, _path: str, source: Path) -> None:
+            with open(source, "rb") as file, tarfile.open(fileobj=file) as tar:
+                seen.append((source.stat().st_size, tar.getnames(), list(own.iterdir())))
+
+    class Unwritten:
+        def volume(self, pool: str, name: str) -> None:
+            pass
+
+    pool: Any = Pool()
+    note: Any = Unwritten()
+    assert PoolStorage(pool, "pool", note).archive("packages", drivers) == "packages.raw"
+    assert seen == [(pool.size, ["a.deb"], [])]
 
 
 def test_a_log_is_read_from_its_end_and_a_missing_one_is_empty(tmp_path: Path) -> None:

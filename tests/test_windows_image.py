@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import pytest
 
 import phony_windows as phony
 from virtproof.cli import main
+from virtproof.deadline import Deadline, wait_for
 from virtproof.errors import ImageError
+from virtproof.images import scratch
 from virtproof.windows import image
 from virtproof.windows.bootstart import Finding, WindowsFacts, judge, parse, ready
 from virtproof.windows.hives import Hive
@@ -163,6 +166,40 @@ def refused(disk: Path) -> str:
     assert str(disk) in text
     assert "\n" not in text
     return text
+
+
+READ = """
+from pathlib import Path
+from virtproof.windows import image
+image.inspect(Path("disk"), overlay=True)
+"""
+
+
+def test_a_killed_reading_leaves_nothing_that_the_next_does_not_remove(tmp_path: Path) -> None:
+    """Its qemu-nbd, a stub that stands, is killed with it; in TMPDIR there is nothing at any time."""
+    programs, own, runtime = (tmp_path / name for name in ("bin", "tmp", "run"))
+    for folder in (programs, own):
+        folder.mkdir()
+    (programs / "qemu-nbd").write_text(f"#!/bin/sh\n: >{tmp_path}/begun\nexec sleep 600\n")
+    (programs / "qemu-nbd").chmod(0o755)
+    path = f"{programs}:{os.environ['PATH']}"
+    environment = {
+        **os.environ,
+        "PATH": path,
+        "TMPDIR": str(own),
+        "VIRTPROOF_RUNTIME": str(runtime),
+    }
+    reading = subprocess.Popen([sys.executable, "-c", READ], env=environment, cwd=tmp_path)
+    try:
+        begun = tmp_path / "begun"
+        assert wait_for(lambda: begun.exists() or None, Deadline.after(60), 0.02), "it never began"
+    finally:
+        reading.kill()
+        reading.wait()
+    assert list(own.iterdir()) == []
+    assert len(list((runtime / scratch.SHORT).iterdir())) == 1
+    scratch.sweep(runtime / scratch.SHORT)
+    assert list((runtime / scratch.SHORT).iterdir()) == []
 
 
 def test_a_disk_without_windows_says_what_it_has(made: Callable[..., Path]) -> None:

@@ -28,7 +28,7 @@ from test_windows_image import DEVICES, VIOSTOR
 from virtproof import cli, host
 from virtproof.deadline import Deadline, wait_for
 from virtproof.errors import ImageError, UsageError
-from virtproof.images import installed
+from virtproof.images import installed, scratch
 from virtproof.images.cache import WINDOWS, Cache
 from virtproof.spec import Accel
 from virtproof.windows.iso import Iso
@@ -220,11 +220,24 @@ def test_answer_medium(tmp_path: Path, virtio_win: Path) -> None:
 def test_machine(bus: str, device: str) -> None:
     """The disk boots before the medium, nothing reaches out, and no path ends an option."""
     path = Path("/x,y/disk")
-    argv = machine.command(Machine(path, bus, path, path, path, Accel.TCG), Path("/q"))
+    argv = machine.command(Machine(path, bus, path, path, path, Accel.TCG), 7)
     assert f"{device},drive=disk,bootindex=1" in argv
     assert "ide-cd,bus=ide.1,unit=0,drive=setup,bootindex=2" in argv
     assert argv[argv.index("-nic") + 1] == "none"
     assert [word for word in argv if "/x,y" in word] == []
+
+
+def test_qemu_that_does_not_start_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qemu = tmp_path / "qemu-system-x86_64"
+    qemu.write_text("#!/bin/sh\necho no such machine\nexit 1\n")
+    qemu.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    path = tmp_path / "file"
+    order = Machine(path, "ide", path, path, path, Accel.TCG)
+    with pytest.raises(ImageError, match="^QEMU does not start: no such machine$"):
+        machine.install(order, PATIENT, print, tmp_path / "screen.png")
 
 
 def event(name: str, at: float = 0, **data: object) -> dict[str, Any]:
@@ -368,15 +381,22 @@ def test_failure_is_one_line_and_nothing_is_kept(
 @pytest.mark.real
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill-9"])
 def test_killed_installation_leaves_nothing(
-    home: Cache, made: Made, virtio_win: Path, number: signal.Signals
+    home: Cache, made: Made, virtio_win: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """No QEMU, no medium with a password, no half an image that somebody would take for a whole one."""
+    """No QEMU, no medium with a password, no half an image that somebody would take for a whole one; in
+    TMPDIR nothing at once, and in the runtime directory nothing after the next sweep."""
     argv = [sys.executable, "-m", "virtproof", "images", "build", "windows", "--accept-licence"]
     argv += ["--iso", str(made(setup=setup.SETUP_STANDS)), "--virtio-win", str(virtio_win)]
     argv += ["--edition", "2", "--accel", "tcg"]
     # A shell's background job inherits that Ctrl-C is ignored.
     heeding = ["env", "--default-signal=INT", *argv]
-    build = subprocess.Popen(heeding, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    (tmp_path / "tmp").mkdir()
+    build = subprocess.Popen(
+        heeding,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+    )
 
     def begun() -> int | None:
         """Bytes on the console of the machine, once there are some."""
@@ -392,6 +412,9 @@ def test_killed_installation_leaves_nothing(
     assert build.returncode == (130 if number == signal.SIGINT else -number)
     assert (b"nothing half-made is left" in said) == (number == signal.SIGINT)
     assert wait_for(lambda: not alive(machines) or None, Deadline.after(120), 0.05)
+    assert list((tmp_path / "tmp").iterdir()) == []
+    scratch.sweep()
+    assert list((tmp_path / "run" / scratch.SHORT).iterdir()) == []
     assert Cache(home.root, lambda _line: None).items(WINDOWS) == []
     assert list((home.root / "tmp").iterdir()) == []
 

@@ -73,7 +73,7 @@ def _add_images(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
 def _images(arguments: argparse.Namespace) -> int:
     from virtproof.images import commands, installing
     from virtproof.lab.admission import Admission
-    from virtproof.lab.runtime import runtime_directory
+    from virtproof.runtime import runtime_directory
 
     gate = Admission(runtime_directory()) if arguments.action == "build" else None
     if arguments.action == "build" and installing.asked(arguments):
@@ -90,6 +90,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _clean(arguments: argparse.Namespace) -> int:
+    from virtproof.images import scratch
     from virtproof.images.cache import Cache, default_cache
     from virtproof.lab import cleanup, notes
 
@@ -100,6 +101,7 @@ def _clean(arguments: argparse.Namespace) -> int:
             raise UsageError(f"--{name} goes with --libvirt", hint="a lab is removed whole")
     if default_cache().is_dir():
         Cache(default_cache(), print)  # which removes what killed builders have left
+    scratch.sweep()
     cleaned = cleanup.clean()
     print(f"ended {cleaned.kept} kept labs, removed what {cleaned.dead} dead ones had left")
     for uri in notes.left_on():

@@ -9,9 +9,9 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,7 +19,7 @@ from typing import Any, TextIO
 from virtproof import host
 from virtproof.deadline import Deadline, wait_for
 from virtproof.errors import ImageError
-from virtproof.images import namespace
+from virtproof.images import namespace, scratch
 
 MANIFEST = "manifest.json"
 WARM = "warm"  # the kind of saved guests, whose facts have their image's digest
@@ -58,7 +58,8 @@ class Cache:
         self.progress = progress
         for name in ("", "tmp", "lock", "failed", "quarantine"):
             _make_dir(root / name)
-        self._tidy()
+        # What was killed may be made by nobody again.
+        scratch.sweep(self.root / "tmp")
 
     def get(self, kind: str, key: str, only: str | None = None) -> Item | None:
         """The item, verified; None where there is none, or a damaged one had to be put aside.
@@ -82,29 +83,18 @@ class Cache:
 
         The caller holds the lock of it. Nothing is left where the maker fails or is interrupted.
         """
-        with self.scratch() as scratch:
-            facts = maker(scratch)
-            digests = _seal(scratch, facts, private=kind in PRIVATE)
+        with self.scratch() as folder:
+            facts = maker(folder)
+            digests = _seal(folder, facts, private=kind in PRIVATE)
             target = self.root / kind / key
             _make_dir(target.parent)
-            scratch.rename(target)
+            folder.rename(target)
             _sync(target.parent)
         return Item(target, facts, digests)
 
-    @contextlib.contextmanager
-    def scratch(self) -> Iterator[Path]:
+    def scratch(self) -> AbstractContextManager[Path]:
         """A directory of its own on the cache's file system, gone after the block unless renamed."""
-        with self.locked("tmp", "scratch directory"):
-            self._sweep()
-            path = Path(tempfile.mkdtemp(dir=self.root / "tmp"))
-            # Locked while it lives, so that a sweep tells it from what a killed builder left.
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        try:
-            yield path
-        finally:
-            os.close(descriptor)
-            namespace.remove_tree(path)
+        return scratch.fresh(self.root / "tmp")
 
     @contextlib.contextmanager
     def locked(self, name: str, what: str) -> Iterator[None]:
@@ -143,27 +133,6 @@ class Cache:
         path = self.root / "failed" / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.log"
         path.write_text(text, encoding="utf-8")
         return path
-
-    def _tidy(self) -> None:
-        """Sweep, unless somebody has just that lock: what was killed may be made by nobody again."""
-        with (self.root / "lock" / "tmp").open("w") as lock:
-            if _taken(lock):
-                self._sweep()
-
-    def _sweep(self) -> None:
-        """Remove what builders that were killed left behind."""
-        for path in (self.root / "tmp").iterdir():
-            try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-            except OSError:
-                continue
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                namespace.remove_tree(path)
-            except BlockingIOError:
-                pass  # a living builder's
-            finally:
-                os.close(descriptor)
 
 
 def _taken(file: TextIO) -> bool | None:

@@ -48,11 +48,12 @@ def search_path() -> str:
 
 @contextlib.contextmanager
 def spawned(
-    argv: Sequence[str], *, env: dict[str, str] | None = None
+    argv: Sequence[str], *, env: dict[str, str] | None = None, pass_fds: Sequence[int] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A child that ends with the block, and with us even at SIGKILL; stdout and stderr are one pipe.
 
-    It has a session of its own: Ctrl-C reaches us alone, and we end it in our own order.
+    It has a session of its own: Ctrl-C reaches us alone, and we end it in our own order. ``pass_fds``:
+    descriptors that it inherits under their numbers.
     """
     need("setpriv", argv[0])
     child = subprocess.Popen(
@@ -62,6 +63,7 @@ def spawned(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        pass_fds=pass_fds,
     )
     try:
         yield child

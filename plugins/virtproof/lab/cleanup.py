@@ -14,8 +14,10 @@ from pathlib import Path
 
 from virtproof.deadline import Deadline, wait_for
 from virtproof.lab.init import remove_lab
-from virtproof.lab.runtime import LINGERING, LOCK, runtime_directory
+from virtproof.runtime import runtime_directory
 
+LOCK = "lock"  # held by the lab's owner and its first process
+LINGERING = "lingering"  # holds the PID of a lab that was told to outlive its owner
 END_S = 20.0
 REMNANT_S = 60.0
 

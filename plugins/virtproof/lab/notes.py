@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from virtproof.lab.runtime import runtime_directory
+from virtproof.runtime import runtime_directory
 
 PREFIX = "run-"
 

@@ -23,12 +23,12 @@ from virtproof.deadline import Deadline
 from virtproof.errors import LabError, MissingToolError
 from virtproof.guest.shell import CommandResult
 from virtproof.lab.admission import Admission
-from virtproof.lab.cleanup import sweep
+from virtproof.lab.cleanup import LINGERING, LOCK, sweep
 from virtproof.lab.host_log import killed_for_memory, tail
 from virtproof.lab.init import remove_lab
 from virtproof.lab.network import NETWORK
-from virtproof.lab.runtime import LINGERING, LOCK, runtime_directory
 from virtproof.lab.storage import FileStorage
+from virtproof.runtime import runtime_directory
 
 LAB_START_S = 60.0
 DYING_S = 0.3  # that a lab's own process may end after its libvirtd

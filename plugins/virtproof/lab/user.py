@@ -18,8 +18,8 @@ from virtproof.lab.base import NoCommandsError
 from virtproof.lab.host_log import killed_for_memory, tail
 from virtproof.lab.network import why_together
 from virtproof.lab.notes import Note
-from virtproof.lab.runtime import runtime_directory
 from virtproof.lab.sweeping import Libvirt, remove_all, sweep
+from virtproof.runtime import runtime_directory
 
 LOGS = ("/var/log/libvirt/qemu", "~/.cache/libvirt/qemu/log")
 MIB = 1 << 20
@@ -66,13 +66,15 @@ class PoolStorage:
         return self._create(f"{name}.raw", "raw", size_mib * MIB)
 
     def archive(self, name: str, directory: Path) -> str:
-        with tempfile.NamedTemporaryFile() as file:
-            with tarfile.open(file.name, "w") as tar:
+        # Without a name, so that nothing is left of it however we end.
+        with tempfile.TemporaryFile() as file:
+            with tarfile.open(fileobj=file, mode="w") as tar:
                 for member in sorted(directory.iterdir()):
                     tar.add(member, member.name)
-            size = Path(file.name).stat().st_size
-            path = self._create(f"{name}.raw", "raw", size)
-            self._volumes.upload_volume(path, Path(file.name))
+            file.flush()
+            source = Path(f"/proc/self/fd/{file.fileno()}")
+            path = self._create(f"{name}.raw", "raw", source.stat().st_size)
+            self._volumes.upload_volume(path, source)
         return path
 
     def allocated_bytes(self, path: str) -> int:

@@ -6,8 +6,8 @@ What a hive says is hostile: whoever reads one does so in a process with bounds 
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,11 +34,13 @@ class Hive:
         # Of a hive that was not written out wholly, the rest stands in its transaction logs.
         first, second = struct.unpack_from("<II", data, 4)
         self.unfinished = first != second
-        with tempfile.NamedTemporaryFile(prefix="virtproof-hive-") as file:
+        # The library takes a path. In memory, so that nothing is left of it however we end.
+        with open(os.memfd_create(f"hive-{name}"), "wb") as file:
             file.write(data)
             file.flush()
+            path = f"/proc/self/fd/{file.fileno()}"
             try:
-                self._hive: Any = RegistryHive(file.name)  # type: ignore[no-untyped-call]
+                self._hive: Any = RegistryHive(path)  # type: ignore[no-untyped-call]
             except _FAULTS as error:
                 raise ImageError(f"hive {name} is damaged: {_words(error)}") from None
 

@@ -6,12 +6,11 @@ import hashlib
 import json
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from virtproof.deadline import Deadline, wait_for
 from virtproof.errors import ImageError
-from virtproof.images import foreign
+from virtproof.images import foreign, scratch
 from virtproof.images.child import need, spawned
 from virtproof.windows.bootstart import WindowsFacts, parse
 
@@ -28,8 +27,8 @@ def inspect(path: Path, *, overlay: bool = False) -> WindowsFacts:
     """
     form = "qcow2" if overlay else foreign.check(path).format
     need("qemu-nbd")
-    with tempfile.TemporaryDirectory(prefix="virtproof-nbd-") as scratch:
-        socket = Path(scratch) / "nbd"
+    with scratch.short() as folder:
+        socket = folder / "nbd"
         server = ["qemu-nbd", "--read-only", "--persistent", "--shared=1", f"--socket={socket}"]
         with spawned([*server, f"--format={form}", str(path.absolute())]) as child:
             wait_for(lambda: socket.exists() or child.poll(), Deadline.after(START_S), 0.02)

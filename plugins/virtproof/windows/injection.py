@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from lxml import etree
 from virtproof.errors import ImageError, MissingToolError
 from virtproof.images import foreign
 from virtproof.images.child import need, output, spawned
+from virtproof.images.scratch import short
 from virtproof.windows.appliance import KernelTree, command, environment
 from virtproof.windows.bootstart import judge
 from virtproof.windows.image import inspect
@@ -128,8 +128,8 @@ def _run(arguments: list[str], told: Mapping[str, str], name: str) -> tuple[str,
     """Run virt-v2v to its end; its warnings."""
     limited = ["timeout", str(DEADLINE_S), PROGRAM, *arguments]
     # virt-v2v makes its sockets in TMPDIR, and a socket's path has at most 107 bytes.
-    with tempfile.TemporaryDirectory(prefix="virtproof-v2v-") as short:
-        variables = {**os.environ, **told, "TMPDIR": short}
+    with short() as folder:
+        variables = {**os.environ, **told, "TMPDIR": str(folder)}
         with spawned(command(limited), env=variables) as child:
             said = child.stdout.read().decode("utf-8", "replace") if child.stdout else ""
             status = child.wait()

@@ -7,7 +7,6 @@ in here.
 from __future__ import annotations
 
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from lxml import etree
 
 from virtproof.errors import ImageError, MissingToolError, UsageError
 from virtproof.images.child import need, output
+from virtproof.images.scratch import short
 from virtproof.windows.platform import Arch
 from virtproof.windows.unattended.corrections import CORRECTIONS, Wish
 from virtproof.windows.unattended.faults import faults
@@ -58,12 +58,12 @@ def template(wish: Wish) -> tuple[bytes, str]:
         names = (*SERVERS[SERVERS.index(windows.name) :], "10")
     for name in names:
         identity = f"http://microsoft.com/win/{name}"
-        with tempfile.TemporaryDirectory(prefix="virtproof-answers-") as folder:
+        with short() as folder:
             arch = f"hardware-arch={ARCHES[wish.edition.arch]}"
-            argv = [PROGRAM, "-q", "-p", PROFILE, "-d", folder, "-c", arch, identity]
+            argv = [PROGRAM, "-q", "-p", PROFILE, "-d", str(folder), "-c", arch, identity]
             try:
                 output(argv, FILE, timeout_s=60)
-                return (Path(folder) / FILE).read_bytes(), name
+                return (folder / FILE).read_bytes(), name
             except (ImageError, OSError):
                 continue  # this database has no such Windows, or no script for it
     raise ImageError(f"{PROGRAM} writes no answers for Windows {' or '.join(names)}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +18,6 @@ from virtproof.spec import Accel
 from virtproof.windows.looking import printable
 from virtproof.windows.unattended.qmp import Qmp, QmpGoneError
 
-START_S = 60.0
 END_S = 60.0  # from the machine's end to QEMU's
 # Windows Setup restarts two or three times. One more than these is a machine that never comes up.
 RESTARTS = 8
@@ -69,8 +68,9 @@ class Seen:
     facts: dict[str, str] = field(default_factory=dict)
 
 
-def command(machine: Machine, monitor: Path) -> list[str]:
-    """QEMU's command line. It starts paused, so that the monitor misses nothing.
+def command(machine: Machine, monitor: int) -> list[str]:
+    """QEMU's command line. It starts paused, so that the monitor misses nothing; that is a socket which
+    QEMU inherits under the number ``monitor``, as a file of it could be left behind.
 
     The disk goes before the medium: empty, it boots nothing and the medium does; afterwards it does.
     """
@@ -78,7 +78,8 @@ def command(machine: Machine, monitor: Path) -> list[str]:
     argv = ["qemu-system-x86_64", "-machine", "pc", "-accel", machine.accel.value, "-cpu", cpu]
     argv += ["-m", str(machine.memory_mib), "-smp", f"cores={machine.cpus}", "-nodefaults", "-S"]
     argv += ["-display", "none", "-vga", "std", "-nic", "none", "-rtc", "base=utc"]
-    argv += ["-qmp", f"unix:{_option(monitor)},server=on,wait=off"]
+    argv += ["-chardev", f"socket,id=monitor,fd={monitor}"]
+    argv += ["-mon", "chardev=monitor,mode=control"]
     argv += ["-chardev", f"file,id=console,path={_option(machine.console)}"]
     # Windows shall know the second port, too: the agent will be on it.
     argv += ["-serial", "chardev:console", "-serial", "null"]
@@ -100,21 +101,21 @@ def install(machine: Machine, limits: Limits, say: Callable[[str], None], screen
     """
     need("qemu-system-x86_64")
     machine.console.touch()
-    with tempfile.TemporaryDirectory(prefix="virtproof-qmp-") as folder:
-        monitor = Path(folder) / "qmp"
-        with spawned(command(machine, monitor)) as qemu:
-            wait_for(lambda: monitor.exists() or qemu.poll(), Deadline.after(START_S), 0.02)
-            if qemu.poll() is not None or not monitor.exists():
-                raise ImageError(f"QEMU does not start: {_words(qemu)}")
-            qmp = Qmp(monitor)
-            try:
-                seen = _watched(qmp, limits, say, screenshot)
-            finally:
-                qmp.close()
-            if wait_for(qemu.poll, Deadline.after(END_S), 0.05) is None:
-                raise ImageError("the machine is off, but QEMU does not end")
-            if qemu.returncode != 0 or not seen.off:
-                raise ImageError(f"QEMU ended with status {qemu.returncode}: {_words(qemu)}")
+    ours, its = socket.socketpair()
+    argv = command(machine, its.fileno())
+    with ours, its, spawned(argv, pass_fds=[its.fileno()]) as qemu:
+        its.close()  # now QEMU's alone: its end is seen at ours
+        try:
+            qmp = Qmp(ours)
+        except QmpGoneError:
+            wait_for(qemu.poll, Deadline.after(END_S), 0.05)
+            raise ImageError(f"QEMU does not start: {_words(qemu)}") from None
+        seen = _watched(qmp, limits, say, screenshot)
+        ours.close()
+        if wait_for(qemu.poll, Deadline.after(END_S), 0.05) is None:
+            raise ImageError("the machine is off, but QEMU does not end")
+        if qemu.returncode != 0 or not seen.off:
+            raise ImageError(f"QEMU ended with status {qemu.returncode}: {_words(qemu)}")
     return seen
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from pathlib import Path
 from typing import Any
 
 from virtproof.errors import ImageError
@@ -18,23 +17,18 @@ class QmpGoneError(ImageError):
 
 
 class Qmp:
-    """A connection: commands, and the events that have come between their answers."""
+    """A connected monitor: commands, and the events that have come between their answers."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, connected: socket.socket) -> None:
         self.events: list[dict[str, Any]] = []
         self._rest = b""
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket = connected
         self._socket.settimeout(TIMEOUT_S)
         try:
-            self._socket.connect(str(path))
             self._line()  # the greeting
             self.execute("qmp_capabilities")
         except OSError as error:
-            self._socket.close()
             raise QmpGoneError(f"QEMU's monitor: {error}") from None
-
-    def close(self) -> None:
-        self._socket.close()
 
     def execute(self, command: str, **arguments: Any) -> Any:
         """What the command returns. ImageError with QEMU's words, QmpGoneError where it has gone."""

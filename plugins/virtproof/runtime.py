@@ -1,4 +1,4 @@
-"""Where labs have their sockets and locks."""
+"""Where sockets and locks are: a directory of the user's with a short path."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import os
 from pathlib import Path
 
 from virtproof.errors import LabError
-
-LOCK = "lock"  # held by the lab's owner and its first process
-LINGERING = "lingering"  # holds the PID of a lab that was told to outlive its owner
 
 
 def runtime_directory() -> Path:
