@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import subprocess
 import sys
 import tarfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,26 @@ class Here:
 
     def put(self, path: str, data: bytes) -> None:
         Path(path).write_bytes(data)
+
+
+IMPORTED = """import sys, virtproof.plugin.hooks
+from importlib import metadata
+known = metadata.packages_distributions()
+print(*{one for name in sys.modules for one in known.get(name.partition(".")[0], ())})"""
+
+
+def test_level_1_has_every_library_that_the_plugin_imports() -> None:
+    """Its packages are Debian's and what is handed in; a dependency that it lacks ends the run at once."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=True
+    )
+    imported = {name.lower() for name in done.stdout.split()}
+    wants = {re.split(r"[^\w.-]", one)[0] for one in metadata.requires("virtproof") or ()}
+    needed = (wants & imported) - set(CARRIED)
+    assert {"pyelftools", "libvirt-python"} <= needed
+    has = catalog.load()["debian-12-nested"].packages
+    packages = {f"python3-{name.removesuffix('-python')}" for name in needed}
+    assert packages - set(has) == set()
 
 
 def archive(*members: tuple[str, bytes, bytes]) -> str:
