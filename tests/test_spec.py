@@ -273,6 +273,9 @@ def test_what_is_asked_of_virtio_goes_with_the_last_virtio_device() -> None:
     )  # fmt: skip
     assert half.switched(nic=NicModel.E1000).axes_id == "pc/ide+e1000"
     assert spec.switched(nic=None, disk=DiskBus.VIRTIO_SCSI).queues == 2
+    slow = spec.but(nic_bytes_per_s=10**6)
+    assert slow.switched(nic=NicModel.E1000).nic_bytes_per_s == 10**6
+    assert slow.switched(nic=None).nic_bytes_per_s == 0
 
 
 # --- errors and deadlines -------------------------------------------------------------------

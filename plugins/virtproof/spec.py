@@ -203,6 +203,8 @@ class GuestSpec:
         keep: dict[str, Any] = {}
         if nic is not NicModel.VIRTIO:
             keep["nic_queues"] = 1
+        if nic is None:
+            keep["nic_bytes_per_s"] = 0
         if not disk.is_virtio:
             keep["queues"] = 0
         if not any(bus.is_virtio for bus in (disk, *self.buses[1:])) and nic is not NicModel.VIRTIO:
