@@ -18,7 +18,7 @@ Guests with one known defect each, and what the harness called it. `./run trials
 `tests/trials/table.py` writes this page from what that run left in `out/trials.json`. "Caught by" says
 what found it: the wait for the *boot*, the *check-up* of a guest that is up (`Guest.check_up`), its
 *ssh*, a *power cut*, or a whole *run* whose report was read. Seconds are those of the trial, with
-seeding, on two emulated guests at a time, of several runs on a busy machine: the last of each trial counts.
+seeding, on two emulated guests at a time, beside other work.
 """
 
 
