@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
@@ -11,6 +12,7 @@ import pytest
 
 from virtproof.errors import ImageError, MissingToolError
 from virtproof.images import firstboot, ovmf
+from virtproof.images.catalog import catalog_dir
 from virtproof.images.child import spawned
 from virtproof.images.firstboot import FirstBoot, judged, last_lines
 from virtproof.spec import Accel
@@ -167,3 +169,36 @@ def test_nothing_outlives_an_interrupted_wait() -> None:
     assert started[0].poll() is not None
     gone = subprocess.run(["kill", "-0", str(started[0].pid)], capture_output=True, check=False)
     assert gone.returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("emulator", "machine", "works", "personality"),
+    [
+        ("qemu", "pc-i440fx-7.2", True, "00040000"),
+        ("qemu", "pc-q35-8.2", True, "00040000"),
+        ("qemu", "pc-i440fx-10.0", True, "00000000"),
+        ("kvm", "pc-i440fx-7.2", True, "00000000"),
+        ("qemu", "pc-i440fx-7.2", False, "00000000"),
+    ],
+    ids=["qemu-7", "qemu-8", "qemu-10", "kvm", "no-setarch"],
+)
+def test_the_agent_starts_in_any_case_and_with_fixed_addresses_where_random_ones_cost(
+    tmp_path: Path, emulator: str, machine: str, works: bool, personality: str
+) -> None:
+    """The script that starts it, as the recipe writes it, beside programs that say what the guest is."""
+    recipe = (catalog_dir() / "recipes" / "first-boot.sh").read_text()
+    costs = recipe.partition("slow_at_random='")[2].partition("'\n")[0]
+    script = recipe.partition("virtproof-agent <<S\n")[2].partition("\nS\n")[0]
+    version = tmp_path / "version"
+    version.write_text(f"{machine}\n")
+    programs = {"systemd-detect-virt": f"echo {emulator}", "agent": "cat /proc/self/personality"}
+    for name, line in (programs | ({} if works else {"setarch": "exit 1"})).items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    script = script.replace("$slow_at_random", costs).replace("\\$", "$").replace("$ga", "agent")
+    script = script.replace("/sys/class/dmi/id/product_version", str(version))
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", "-c", script], env={"PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout.strip(), done.returncode) == (personality, 0)
