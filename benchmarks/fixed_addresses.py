@@ -10,17 +10,14 @@ where it costs.
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
-import tempfile
 import time
-from pathlib import Path
 
-from virtproof.guest.connection import Connection
+from bench_lab import bench_lab
+
 from virtproof.guest.guest import Guest
 from virtproof.guest.shell import Runner
 from virtproof.images.store import ImageStore, default_cache
-from virtproof.lab import open_lab
 from virtproof.spec import Accel, GuestSpec
 
 SPEC = GuestSpec(image="debian-12", accel=Accel.TCG)
@@ -40,27 +37,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="what random addresses cost an emulated guest")
     parser.add_argument("--pairs", type=int, default=5, metavar="N")
     pairs = parser.parse_args().pairs
-    place = Path(tempfile.mkdtemp(prefix="vp-bench-", dir="/tmp"))
-    connections: list[Connection] = []
-
-    def connect(uri: str) -> Connection:
-        connections.append(Connection(uri))
-        return connections[-1]
-
-    try:
-        image = ImageStore(default_cache(), Accel.TCG).prepared(SPEC.image)
-        with (
-            open_lab(place / "cache", connect) as lab,
-            Guest(SPEC, image, lab, connections[0]).define() as guest,
-        ):
-            guest.boot()
-            took: dict[str, list[float]] = {name: [] for name in WAYS}
-            for number in range(pairs):
-                for name in sorted(WAYS, reverse=bool(number % 2)):
-                    took[name].append(seconds(guest.runner, WAYS[name]))
-            print(f"QEMU {connections[0].versions()['qemu']}, pairs: {pairs}")
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    image = ImageStore(default_cache(), Accel.TCG).prepared(SPEC.image)
+    with (
+        bench_lab() as (lab, connection, _),
+        Guest(SPEC, image, lab, connection).define() as guest,
+    ):
+        guest.boot()
+        took: dict[str, list[float]] = {name: [] for name in WAYS}
+        for number in range(pairs):
+            for name in sorted(WAYS, reverse=bool(number % 2)):
+                took[name].append(seconds(guest.runner, WAYS[name]))
+        print(f"QEMU {connection.versions()['qemu']}, pairs: {pairs}")
     ratios = [fixed / random for fixed, random in zip(took["fixed"], took["random"], strict=True)]
     for name in WAYS:
         print(f"{name:<8} median {statistics.median(took[name]):6.2f} s")

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
+
+from bench_lab import bench_lab
 
 from virtproof.deadline import Deadline
 from virtproof.guest import saved
@@ -29,7 +29,7 @@ from virtproof.guest.guest import Guest
 from virtproof.guest.warm import DISK, MEMORY, Host, WarmGuests
 from virtproof.images.cache import WARM, Cache, Item
 from virtproof.images.store import ImageStore, default_cache
-from virtproof.lab import PrivateLab, open_lab
+from virtproof.lab import PrivateLab
 from virtproof.spec import Accel, GuestSpec
 
 SPEC = GuestSpec(image="debian-12", accel=Accel.TCG)
@@ -126,28 +126,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="how fast a warm guest is")
     parser.add_argument("--copies", type=int, default=10, metavar="N")
     copies = parser.parse_args().copies
-    place = Path(tempfile.mkdtemp(prefix="vp-bench-", dir="/tmp"))
-    connections: list[Connection] = []
-
-    def connect(uri: str) -> Connection:
-        connections.append(Connection(uri))
-        return connections[-1]
-
-    try:
-        with open_lab(place / "cache", connect) as lab:
-            bench = Bench(lab, connections[0], place / "states")
-            first = bench.guest(warm=True)
-            [path] = bench.cache.items(WARM)
-            item = bench.cache.get(WARM, path.name)
-            assert item is not None
-            warm, alone = [], []
-            cold = [bench.guest(warm=False)]
-            for _ in range(copies):
-                warm.append(bench.guest(warm=True))
-                alone.append(bare(item, place))
-            cold.append(bench.guest(warm=False))
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    with bench_lab() as (lab, connection, place):
+        bench = Bench(lab, connection, place / "states")
+        first = bench.guest(warm=True)
+        [path] = bench.cache.items(WARM)
+        item = bench.cache.get(WARM, path.name)
+        assert item is not None
+        warm, alone = [], []
+        cold = [bench.guest(warm=False)]
+        for _ in range(copies):
+            warm.append(bench.guest(warm=True))
+            alone.append(bare(item, place))
+        cold.append(bench.guest(warm=False))
     middle, usual = statistics.median(warm), statistics.median(cold)
     print(f"the first of its kind, saved on the way   {first:6.2f} s")
     print(f"cold boot                                 {usual:6.2f} s")
