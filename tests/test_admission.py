@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from virtproof import cli
 from virtproof.errors import LabError
 from virtproof.lab.admission import Admission
 
@@ -147,6 +148,28 @@ def test_leaving_twice_is_no_fault(admission: Admission, tmp_path: Path) -> None
     admission.leave("a")
     admission.leave("a")
     assert not list((tmp_path / "guests").glob("memory-*"))
+
+
+def test_clean_removes_the_claims_of_the_dead_alone(
+    other: Start,
+    admission: Admission,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A killed build has no next guest to remove its claim."""
+    monkeypatch.setenv("VIRTPROOF_RUNTIME", str(tmp_path))
+    monkeypatch.setenv("VIRTPROOF_CACHE", str(tmp_path / "cache"))
+    dead = other("dead", "100")
+    other("alive", "100")
+    admission.enter("ours", 100, print)
+    dead.kill()
+    dead.wait()
+    assert (tmp_path / "guests" / "memory-dead").exists()
+    assert cli.main(["clean"]) == 0
+    claims = {path.name for path in (tmp_path / "guests").glob("memory-*")}
+    assert claims == {"memory-alive", "memory-ours"}
+    capsys.readouterr()
 
 
 def test_nobody_waits_for_memory_for_ever(

@@ -15,6 +15,7 @@ from soaking.traces import Place
 from virtproof.images.cache import WARM, Cache, read_manifest
 
 IMAGE = "debian-12"
+NEWEST = 2  # an old cache has dozens of saved guests: more than the small disk takes
 DISKS_MIB = {"small": 1792, "large": 6144}  # those that are filled; a build needs the large one
 TESTS = """
 import os
@@ -97,7 +98,7 @@ def environment(kind: Kind, place: Place) -> dict[str, str]:
 
 
 def furnish(place: Place, of: Path, *kinds: str) -> None:
-    """Make the directories of a soak; its cache gets copies of the items of another cache."""
+    """Make the directories of a soak; its cache gets copies of another cache's newest items."""
     for directory in (place.work, place.tmp, place.cache):
         directory.mkdir(parents=True, exist_ok=True)
     place.runtime.mkdir(mode=0o700, exist_ok=True)
@@ -106,12 +107,18 @@ def furnish(place: Place, of: Path, *kinds: str) -> None:
     own = Cache(place.cache, print)
     for kind in kinds:
         (own.root / kind).mkdir(exist_ok=True)
-        for item in Cache(of, print).items(kind):
-            facts = read_manifest(item)["facts"]
-            if facts.get("name", IMAGE) == IMAGE and facts.get("spec", WARM_SPEC) == WARM_SPEC:
-                target = own.root / kind / item.name
-                shutil.copytree(item, target, ignore=shutil.ignore_patterns(".*"))
+        for item in sorted(_wanted(of, kind), key=lambda path: path.stat().st_mtime)[-NEWEST:]:
+            target = own.root / kind / item.name
+            shutil.copytree(item, target, ignore=shutil.ignore_patterns(".*"))
     shutil.copytree(of / "ssh", place.cache / "ssh")  # an image knows the key of its cache
+
+
+def _wanted(of: Path, kind: str) -> Iterator[Path]:
+    """The items of a cache that the runs can use."""
+    for item in Cache(of, print).items(kind):
+        facts = read_manifest(item)["facts"]
+        if facts.get("name", IMAGE) == IMAGE and facts.get("spec", WARM_SPEC) == WARM_SPEC:
+            yield item
 
 
 def forget_states(place: Place, kind: Kind) -> None:

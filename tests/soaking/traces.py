@@ -21,7 +21,7 @@ from virtproof.measure.store import read_results
 OUTSIDE = ("/var/tmp", "/dev/shm", "/run", "/run/libvirt", "/var/lib/libvirt", "/etc/libvirt",
            "/var/log/libvirt", "/var/cache/libvirt", "~")  # fmt: skip
 BOOKKEEPING = re.compile(r"guests(/(lock|turn-\d+))?")  # of the runtime directory
-KINDS = ("rootfs", "prepared", "warm")
+KINDS = ("packages", "rootfs", "prepared", "warm")
 CACHE = {*KINDS, "tmp", "lock", "failed", "quarantine", "labs", "ssh", "accel.json", "accel.lock"}
 OUT = {"results.jsonl", "run.json", "report.html", "evidence"}
 EMPTY = ("tmp", "labs", "quarantine")  # of the cache, when nobody uses it

@@ -70,9 +70,8 @@ class Admission:
             file.close()
 
     def _entered(self, name: str, mib: int) -> bool:
-        with open(self._directory / "lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            others = sum(self._claims())
+        with _locked(self._directory):
+            others = sum(_claims(self._directory))
             if others and not self._held and others + mib > self._memory_mib:
                 return False
             file = open(self._directory / f"memory-{name}", "w")  # noqa: SIM115  # until it leaves
@@ -82,14 +81,30 @@ class Admission:
             self._held[name] = file
             return True
 
-    def _claims(self) -> Iterator[int]:
-        """What living guests have, in MiB; the claims of dead processes are removed."""
-        for path in self._directory.glob("memory-*"):
-            with contextlib.suppress(OSError, ValueError), path.open("r+") as file:
-                if _taken(file):
-                    path.unlink()
-                else:
-                    yield int(file.read())
+
+def sweep(directory: Path) -> None:
+    """Remove what dead processes have claimed; ``directory`` as for ``Admission``, it may be missing."""
+    if (directory / "guests").is_dir():
+        with _locked(directory / "guests"):
+            sum(_claims(directory / "guests"))
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Without it, a claim that is being made looks like a dead one."""
+    with open(directory / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _claims(directory: Path) -> Iterator[int]:
+    """What living guests have, in MiB; the claims of dead processes are removed."""
+    for path in directory.glob("memory-*"):
+        with contextlib.suppress(OSError, ValueError), path.open("r+") as file:
+            if _taken(file):
+                path.unlink()
+            else:
+                yield int(file.read())
 
 
 def _taken(file: TextIO) -> bool:

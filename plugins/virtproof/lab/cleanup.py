@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from virtproof.deadline import Deadline, wait_for
+from virtproof.lab import admission
 from virtproof.lab.init import remove_lab
 from virtproof.runtime import runtime_directory
 
@@ -36,7 +37,7 @@ def sweep() -> int:
 
 
 def clean() -> Cleaned:
-    """Sweep, and end the labs that ``--keep-guest`` left running."""
+    """Sweep, claims of memory too, and end the labs that ``--keep-guest`` left running."""
     kept = 0
     for lab in runtime_directory().glob("lab-*"):
         note = lab / LINGERING
@@ -44,6 +45,7 @@ def clean() -> Cleaned:
             os.kill(int(note.read_text()), signal.SIGKILL)  # unshare; the kernel ends its namespace
             wait_for(functools.partial(_freed, lab), Deadline.after(END_S), 0.05)
             kept += 1
+    admission.sweep(runtime_directory())
     return Cleaned(dead=sweep() - kept, kept=kept)
 
 
