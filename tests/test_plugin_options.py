@@ -353,3 +353,12 @@ def test_beside_the_suites_a_wrong_option_is_one_line_too(
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith(f"ERROR: virtproof: {said}")
     assert "INTERNALERROR" not in done.stdout
+
+
+def test_a_run_starts_without_what_takes_a_second_to_import() -> None:
+    """Each worker starts so, and so does the harness in an emulated guest, many times as slow."""
+    script = "import sys, virtproof.plugin.hooks; print('scipy.stats' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from virtproof.measure.measurement import Better, Comparison, Role
 from virtproof.measure.results import TestRecord
@@ -92,7 +92,7 @@ def centre_of(values: Sequence[float], unit: str) -> tuple[float, float | None, 
     ends: tuple[float, float] | None = None
     if n >= LEAST:
         spread = float(np.std(numbers, ddof=1)) / math.sqrt(n)
-        reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * spread
+        reach = float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * spread
         ends = mean - reach, mean + reach
     if logs:
         low, high = (math.exp(min(end, 700.0)) for end in ends) if ends else (None, None)

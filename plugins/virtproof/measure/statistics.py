@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special  # scipy.stats takes a second more to import
 
 from virtproof.errors import VirtproofError
 from virtproof.measure.measurement import Better, Comparison, Measurement, Verdict
@@ -120,7 +120,7 @@ def smallest_effect(spread: float, n: int, alpha: float = ALPHA, power: float = 
 
     ``spread`` is the standard deviation of the pairs' log ratios: 1.4 times a session's own.
     """
-    quantiles = stats.t.ppf(1 - alpha / 2, n - 1) + stats.t.ppf(power, n - 1)
+    quantiles = special.stdtrit(n - 1, 1 - alpha / 2) + special.stdtrit(n - 1, power)
     return float(-math.expm1(-quantiles * spread / math.sqrt(n)))
 
 
@@ -151,7 +151,7 @@ def _compared(figures: Pair, a: str, b: str, confidence: float) -> Comparison:
     low = high = p = spread = None
     if n >= LEAST:
         spread = float(np.std(logs, ddof=1))
-        reach = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * spread / math.sqrt(n)
+        reach = float(special.stdtrit(n - 1, (1 + confidence) / 2)) * spread / math.sqrt(n)
         low, high = math.exp(mean - reach), math.exp(mean + reach)
         # Without any spread the test has no p: equal figures are no difference, others a sure one.
         p = _p_value(mean, spread, n)
@@ -175,7 +175,7 @@ def _compared(figures: Pair, a: str, b: str, confidence: float) -> Comparison:
 def _p_value(mean: float, spread: float, n: int) -> float:
     if spread == 0:
         return 1.0 if mean == 0 else 0.0
-    return float(2 * stats.t.sf(abs(mean) * math.sqrt(n) / spread, n - 1))
+    return float(2 * special.stdtr(n - 1, -abs(mean) * math.sqrt(n) / spread))
 
 
 def _logs(figures: Pair, a: str, b: str) -> npt.NDArray[np.float64]:
