@@ -84,12 +84,12 @@ class GuestSpec:
 
     Sizes carry their unit in the name. Two guests that are ``isolated`` do not reach each other, but
     both reach the lab; one that is not reaches all others. ``nested``: the guest's processor has
-    virtualisation (SVM or VMX), so that it can have KVM of its own. ``nic_queues``: pairs of queues.
-    ``nic_bytes_per_s`` (0: none) holds what goes into the guest to that, by libvirt's ``<bandwidth>``.
-    ``virtio`` (None: QEMU's default, by the slot) and ``packed`` rings are of all its virtio devices,
-    ``queues`` (0: QEMU's choice) of its root disk. ``emulator`` is a QEMU of one's own; ``kernel``,
-    ``initrd`` and ``cmdline`` are booted in the image's place (libvirt's direct kernel boot). What cannot
-    be (IDE on q35) is refused with a hint.
+    virtualisation (SVM or VMX), so that it can have KVM of its own; emulated, it is reliable with one
+    CPU. ``nic_queues``: pairs of queues. ``nic_bytes_per_s`` (0: none) holds what goes into the guest
+    to that, by libvirt's ``<bandwidth>``. ``virtio`` (None: QEMU's default, by the slot) and ``packed``
+    rings are of all its virtio devices, ``queues`` (0: QEMU's choice) of its root disk. ``emulator`` is
+    a QEMU of one's own; ``kernel``, ``initrd`` and ``cmdline`` are booted in the image's place
+    (libvirt's direct kernel boot). What cannot be (IDE on q35) is refused with a hint.
     """
 
     image: str

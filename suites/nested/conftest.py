@@ -1,4 +1,4 @@
-"""The nested suite runs only where it is asked for: under emulation it takes half an hour."""
+"""The nested suite runs only where it is asked for: under emulation it takes a quarter of an hour."""
 
 from __future__ import annotations
 

@@ -65,7 +65,9 @@ def test_guest_runs_guests_on_kvm_of_its_own(
     level_1: GuestFactory, run_in: Callable[..., InnerRun], remark: Callable[[str], None]
 ) -> None:
     """At level 2 KVM is seen to work, and a guest's root moves from IDE to virtio on it."""
-    guest = level_1(nested=True, cpus=2, memory_mib=4096)
+    # One CPU: with two, QEMU's emulated SVM now and then gives level 2 the registers of level 1, and it
+    # hangs. See docs/architecture.md.
+    guest = level_1(nested=True, cpus=1, memory_mib=4096)
     inner = run_in(guest, PROBE, SWITCH)
     remark(f"level 2: {inner.verdict}")
     inner.check()
