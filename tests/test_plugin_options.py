@@ -338,6 +338,9 @@ def test_the_help_names_every_option(pytester: pytest.Pytester) -> None:
         (("--image=debain-12", "-n2"), "no image is called 'debain-12'"),
         (("--accel=kmv",), "--accel kmv: no such accelerator"),
         (("--out=/etc/passwd",), "--out /etc/passwd is not a directory"),
+        (("--out=/proc/none/such",), "--out /proc/none/such cannot be made: No such file"),
+        (("--out=/proc/none/such", "-n2"), "--out /proc/none/such cannot be made: No such file"),
+        (("--out=/proc/sys",), "--out /proc/sys is a directory that cannot be written to"),
         (("--network=x",), "--network goes with --libvirt"),
     ],
 )

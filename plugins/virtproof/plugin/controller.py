@@ -10,6 +10,7 @@ import pytest
 
 from virtproof.errors import VirtproofError
 from virtproof.measure.results import EVIDENCE_MARK, RunRecord
+from virtproof.plugin.options import require_out
 from virtproof.plugin.records import Collector
 from virtproof.plugin.sharding import Sharding
 from virtproof.report.terminal import summary_lines
@@ -27,8 +28,13 @@ class Controller:
         self._run: RunRecord | None = None
         self._fault = ""
 
+    @pytest.hookimpl(tryfirst=True)  # a session that cannot be kept does not even start its workers
     def pytest_sessionstart(self) -> None:
         """An earlier run's evidence goes; nothing else in the directory is touched."""
+        try:
+            require_out(self._out)
+        except VirtproofError as error:
+            raise pytest.UsageError(f"virtproof: {error}") from None
         old = self._out / "evidence"
         if (old / EVIDENCE_MARK).exists() and not self._config.option.collectonly:
             shutil.rmtree(old)

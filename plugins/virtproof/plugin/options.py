@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -205,6 +207,26 @@ def _out(config: pytest.Config) -> Path:
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is not a directory", hint="give another one")
     return out
+
+
+def require_out(out: Path) -> None:
+    """UsageError where the results' directory cannot be made or written to. Nothing is left of trying:
+    a run that has no results makes none."""
+    missing = [path for path in (out, *out.parents) if not path.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK | os.X_OK):
+            raise UsageError(
+                f"--out {out} is a directory that cannot be written to", hint="give another one"
+            )
+    except OSError as error:
+        raise UsageError(
+            f"--out {out} cannot be made: {error.strerror}", hint="give another directory"
+        ) from None
+    finally:
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def _known_image(config: pytest.Config, name: str, option: str) -> str:
