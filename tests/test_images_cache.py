@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -19,6 +20,8 @@ from virtproof.errors import ImageError
 from virtproof.images import cache as module
 from virtproof.images.cache import Cache, default_cache
 from virtproof.images.keys import key_pair
+from virtproof.images.prepare import Maker
+from virtproof.spec import Accel
 
 
 @pytest.fixture
@@ -271,3 +274,22 @@ def test_the_key_is_made_once_and_is_the_owner_s_alone(cache: Cache) -> None:
     private.chmod(0o644)
     assert key_pair(cache) == (private, public)
     assert private.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_full_disk_is_one_line_also_where_no_log_can_be_kept(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "/some/file")
+
+    maker = Maker(cache, Accel.TCG, "key")
+    monkeypatch.setattr(Path, "write_text", full)
+    error = maker._logged(ImageError("first boot: it stopped", hint="make room"), "debian-12")
+    assert str(error) == (
+        "debian-12: first boot: it stopped; its log cannot be kept: No space left on device (make room)"
+    )
+    assert list((cache.root / "failed").iterdir()) == []
+    monkeypatch.setattr("virtproof.images.commands.main", full)
+    assert cli.main(["images", "list"]) == 1
+    said = capsys.readouterr().err
+    assert said == "virtproof: error: No space left on device (/some/file); make room\n"

@@ -143,6 +143,21 @@ def test_a_disk_that_only_halts_is_cut_off_by_the_deadline(
 
 
 @needs_qemu
+@pytest.mark.parametrize("said", ["", "virtproof: prepared kernel=6.1.0 ."])
+def test_a_full_disk_is_said_at_once_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    """QEMU stops a guest whose disk has no room and says nothing, before its last words or after."""
+    halt = b"\xfa\xf4\xeb\xfd"
+    (tmp_path / "disk.raw").write_bytes(halt + b"\0" * 506 + b"\x55\xaa" + b"\0" * (1 << 20))
+    (tmp_path / "seed.iso").write_bytes(b"\0" * (1 << 20))
+    monkeypatch.setattr(firstboot, "judged", lambda _: judged(f"{said}\r\n".encode()))
+    monkeypatch.setattr("virtproof.host.disk_free_mib", lambda _: 0)
+    with pytest.raises(ImageError, match=r"first boot: the disk of the cache is full.*make room"):
+        firstboot.run(boot(tmp_path))
+
+
+@needs_qemu
 def test_what_qemu_refuses_is_quoted(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"QEMU ended with status 1: .*disk\.raw"):
         firstboot.run(boot(tmp_path))

@@ -35,6 +35,10 @@ def unshare(lab):
     os.kill(lab._process.pid, 9)
     until_gone(lab)
 
+def dnsmasq(lab):
+    lab.run("sh", "-c", "kill -9 $(cat /run/libvirt/network/virtproof.pid)")
+    until_gone(lab)
+
 def until_gone(lab):
     while True:
         with socket.socket(socket.AF_UNIX) as client:
@@ -137,6 +141,7 @@ def processes_naming(text: str) -> list[str]:
         ("libvirtd", "libvirtd of the lab has gone"),
         ("first_process", "the lab was killed"),
         ("unshare", "the lab was killed"),
+        ("dnsmasq", "the lab has no DHCP any more: dnsmasq killed by signal 9"),
     ],
 )
 def test_a_dead_lab_is_an_error_of_the_tests_it_hit_and_the_rest_get_another(

@@ -129,9 +129,13 @@ class Cache:
         namespace.remove_tree(gone)
 
     def keep_failed(self, name: str, text: str) -> Path:
-        """Keep a log of a failure, where the error's line can point to it."""
+        """Keep a log of a failure, where the error's line can point to it. OSError where there is no room."""
         path = self.root / "failed" / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.log"
-        path.write_text(text, encoding="utf-8")
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
         return path
 
 

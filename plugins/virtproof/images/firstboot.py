@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from virtproof import host
 from virtproof.deadline import Deadline, wait_for
 from virtproof.errors import ImageError
 from virtproof.images.child import spawned
@@ -17,6 +18,10 @@ DEADLINE_S = {Accel.TCG: 900.0, Accel.KVM: 150.0}
 POWER_OFF_S = {Accel.TCG: 90.0, Accel.KVM: 30.0}
 POLL_S = 0.1
 LAST_LINES = 12
+NO_ROOM = (
+    "the disk of the cache is full, and QEMU has stopped the guest",
+    "make room, or set VIRTPROOF_CACHE to a directory elsewhere",
+)
 
 # Closed by a full stop: a line that the kernel broke into is not taken for whole. It comes twice.
 MARKER = re.compile(rb"^virtproof: (prepared|failed) ([^\r\n]*) \.\r?$", re.MULTILINE)
@@ -64,6 +69,7 @@ class Verdict:
 
     facts: dict[str, str]
     fault: str = ""
+    hint: str = ""
 
 
 def command(boot: FirstBoot) -> list[str]:
@@ -99,9 +105,11 @@ def run(boot: FirstBoot) -> dict[str, str]:
     boot.console.touch()
     with spawned(command(boot)) as qemu:
         facts = _facts(boot, qemu)
-        status = wait_for(qemu.poll, Deadline.after(POWER_OFF_S[boot.accel]), POLL_S)
-        if status is None:
+        deadline = Deadline.after(POWER_OFF_S[boot.accel])
+        if wait_for(lambda: _ended(qemu) or _full(boot), deadline, POLL_S) is None:
             raise _failure(boot, "its script ended, but the power does not go off")
+        if (status := qemu.poll()) is None:
+            raise _failure(boot, *NO_ROOM)
         if status != 0:
             raise _failure(boot, f"QEMU exited with {status}")
     return facts
@@ -125,6 +133,15 @@ def last_lines(console: bytes, count: int = LAST_LINES) -> list[str]:
     return [line.rstrip()[:300] for line in text.splitlines() if line.strip()][-count:]
 
 
+def _ended(qemu: subprocess.Popen[bytes]) -> bool | None:
+    return qemu.poll() is not None or None
+
+
+def _full(boot: FirstBoot) -> bool | None:
+    """Whether nothing more can be written beside the disk: QEMU stops the guest then, and says nothing."""
+    return host.disk_free_mib(boot.disk.parent) == 0 or None
+
+
 def _facts(boot: FirstBoot, qemu: subprocess.Popen[bytes]) -> dict[str, str]:
     def poll() -> Verdict | None:
         ended = qemu.poll()  # before the reading, so that nothing said is missed
@@ -134,14 +151,14 @@ def _facts(boot: FirstBoot, qemu: subprocess.Popen[bytes]) -> dict[str, str]:
             return Verdict(
                 {}, f"QEMU ended with status {ended}{': ' if words else ''}{''.join(words)}"
             )
-        return said
+        return said or (Verdict({}, *NO_ROOM) if _full(boot) else None)
 
     deadline_s = DEADLINE_S[boot.accel]
     said = wait_for(poll, Deadline.after(deadline_s), POLL_S)
     if said is None:
         raise _failure(boot, f"no end within {deadline_s:.0f} s", "is cloud-init in the image?")
     if said.fault:
-        raise _failure(boot, said.fault)
+        raise _failure(boot, said.fault, said.hint)
     return said.facts
 
 

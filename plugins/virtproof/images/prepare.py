@@ -150,5 +150,8 @@ class Maker:
             yield
 
     def _logged(self, error: ImageError, name: str) -> ImageError:
-        log = self.cache.keep_failed(name, error.detail or error.what)
-        return ImageError(f"{name}: {error.what}; see {log}", hint=error.hint, detail=error.detail)
+        try:
+            see = f"see {self.cache.keep_failed(name, error.detail or error.what)}"
+        except OSError as unkept:
+            see = f"its log cannot be kept: {unkept.strerror}"
+        return ImageError(f"{name}: {error.what}; {see}", hint=error.hint, detail=error.detail)

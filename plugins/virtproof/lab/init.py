@@ -240,7 +240,10 @@ def end(config: dict[str, Any]) -> NoReturn:
 
 
 def reap(worker: int, deaths: Path) -> NoReturn:
-    """Process 1's whole life: reap every orphan, note how each QEMU died, end with the worker."""
+    """Process 1's whole life: reap every orphan, note how each QEMU died, end with the worker.
+
+    It ends with dnsmasq too, where libvirt did not end it: guests would be blamed for having no address.
+    """
     os.close(0)
     os.close(1)
     while True:
@@ -251,10 +254,13 @@ def reap(worker: int, deaths: Path) -> NoReturn:
         os.waitpid(seen.si_pid, 0)
         if seen.si_pid == worker:
             os._exit(0)
-        if name.startswith("qemu-system"):
+        died = name == "dnsmasq" and (seen.si_code, seen.si_status) != (os.CLD_EXITED, 0)
+        if died or name.startswith("qemu-system"):
             how = "exited with" if seen.si_code == os.CLD_EXITED else "killed by signal"
             with contextlib.suppress(OSError), open(deaths, "a") as log:
                 log.write(f"{name} {how} {seen.si_status}\n")
+        if died:
+            os._exit(1)
 
 
 def main() -> None:

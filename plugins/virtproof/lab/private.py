@@ -172,8 +172,10 @@ class PrivateLab:
 
     def qemu_log(self, domain: str) -> str:
         log = self._directory / "state" / "var-log-libvirt" / "qemu" / f"{domain}.log"
-        deaths = self._directory / "state" / "deaths.log"
-        return tail(log) + tail(deaths)
+        return tail(log) + self._deaths()
+
+    def _deaths(self) -> str:
+        return tail(self._directory / "state" / "deaths.log")
 
     def host_log(self, since_s: float) -> str:
         return killed_for_memory(since_s)
@@ -188,7 +190,8 @@ class PrivateLab:
             self._process.wait(DYING_S)
         except subprocess.TimeoutExpired:
             return f"libvirtd of the lab {'hangs' if self._is_there() else 'has gone'}"
-        return "the lab was killed"
+        served = [line for line in self._deaths().splitlines() if line.startswith("dnsmasq ")]
+        return f"the lab has no DHCP any more: {served[-1]}" if served else "the lab was killed"
 
     def _is_there(self) -> bool:
         """Whether a process has libvirtd's socket open, be it one that does nothing more."""
