@@ -15,7 +15,9 @@ from soaking.traces import Place
 from virtproof.images.cache import WARM, Cache, read_manifest
 
 IMAGE = "debian-12"
-NEWEST = 2  # an old cache has dozens of saved guests: more than the small disk takes
+# How many of an old cache, which has dozens of saved guests: more than the small disk takes. Of root
+# filesystems all: nothing tells whose they are, or when they were used last.
+NEWEST = {"prepared": 2, "warm": 2, "rootfs": 100}
 DISKS_MIB = {"small": 1792, "large": 6144}  # those that are filled; a build needs the large one
 TESTS = """
 import os
@@ -107,7 +109,9 @@ def furnish(place: Place, of: Path, *kinds: str) -> None:
     own = Cache(place.cache, print)
     for kind in kinds:
         (own.root / kind).mkdir(exist_ok=True)
-        for item in sorted(_wanted(of, kind), key=lambda path: path.stat().st_mtime)[-NEWEST:]:
+        for item in sorted(_wanted(of, kind), key=lambda path: path.stat().st_mtime)[
+            -NEWEST[kind] :
+        ]:
             target = own.root / kind / item.name
             shutil.copytree(item, target, ignore=shutil.ignore_patterns(".*"))
     shutil.copytree(of / "ssh", place.cache / "ssh")  # an image knows the key of its cache
