@@ -70,15 +70,6 @@ def closed(bench: Bench) -> Iterator[None]:
         bench.made.pop().close()
 
 
-def test_libvirt_does_not_ask_for_each_property_of_a_processor(bench: Bench) -> None:
-    """That takes a quarter of a copy's time; by its capabilities, as libvirt notes them of a guest."""
-    guest = bench.guest()
-    noted = bench.lab.run("cat", f"/run/libvirt/qemu/{guest.domain.name}.xml").stdout
-    flags = set(re.findall("<flag name='([^']*)'/>", noted))
-    assert len(flags) > 50
-    assert "cpu-unavailable-features" not in flags
-
-
 def test_copies_are_apart_and_right_about_themselves(bench: Bench) -> None:
     """Two at once, of one that booted: own MAC, address, random numbers."""
     guests = [bench.guest(), bench.guest()]
@@ -209,3 +200,12 @@ def test_without_room_for_a_state_the_guest_boots(
     assert bench.booted() == 1
     assert bench.cache.items(WARM) == before
     assert "100" in bench.said[-1]
+
+
+def test_libvirt_does_not_ask_for_each_property_of_a_processor(bench: Bench) -> None:
+    """That takes a quarter of a copy's time; by its capabilities, as libvirt notes them of a guest."""
+    guest = bench.guest()
+    noted = bench.lab.run("cat", f"/run/libvirt/qemu/{guest.domain.name}.xml").stdout
+    flags = set(re.findall("<flag name='([^']*)'/>", noted))
+    assert len(flags) > 50
+    assert "cpu-unavailable-features" not in flags
