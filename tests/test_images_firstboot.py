@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -170,6 +171,29 @@ def test_a_machine_without_qemu_is_told_the_package(
     monkeypatch.setattr("virtproof.host.SYSTEM_DIRECTORIES", ())
     with pytest.raises(MissingToolError, match="qemu-system-x86_64.*apt install"):
         firstboot.run(boot(tmp_path))
+
+
+def test_a_program_ends_with_who_was_killed_while_waiting_for_it() -> None:
+    """The soak saw a qemu-img that went on writing for a killed build."""
+    script = "from virtproof.images.child import output; output(['sleep', '613.7'], 'x')"
+    with subprocess.Popen([sys.executable, "-c", script]) as waiting:
+        children = Path(f"/proc/{waiting.pid}/task/{waiting.pid}/children")
+        end = time.monotonic() + 30
+        while not (pids := children.read_text().split()) or not asleep(pids[0]):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        waiting.kill()
+    while asleep(pids[0]) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not asleep(pids[0])
+
+
+def asleep(pid: str) -> bool:
+    """Whether a process is our ``sleep``, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x00613.7\x00"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_nothing_outlives_an_interrupted_wait() -> None:

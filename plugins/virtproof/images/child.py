@@ -80,11 +80,12 @@ def spawned(
 
 
 def output(argv: Sequence[str], what: str, *, timeout_s: float = 600.0) -> str:
-    """Standard output of a program; ImageError ``what`` with its last words where it fails."""
-    need(argv[0])
+    """Standard output of a program; ImageError ``what`` with its last words where it fails. The program
+    ends with us, even at SIGKILL."""
+    need("setpriv", argv[0])
     try:
         done = subprocess.run(
-            argv,
+            ["setpriv", "--pdeathsig", "KILL", *argv],
             env={**os.environ, "PATH": search_path(), "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
