@@ -35,10 +35,6 @@ def unshare(lab):
     os.kill(lab._process.pid, 9)
     until_gone(lab)
 
-def dnsmasq(lab):
-    lab.run("sh", "-c", "kill -9 $(cat /run/libvirt/network/virtproof.pid)")
-    until_gone(lab)
-
 def until_gone(lab):
     while True:
         with socket.socket(socket.AF_UNIX) as client:
@@ -141,7 +137,6 @@ def processes_naming(text: str) -> list[str]:
         ("libvirtd", "libvirtd of the lab has gone"),
         ("first_process", "the lab was killed"),
         ("unshare", "the lab was killed"),
-        ("dnsmasq", "the lab has no DHCP any more: dnsmasq killed by signal 9"),
     ],
 )
 def test_a_dead_lab_is_an_error_of_the_tests_it_hit_and_the_rest_get_another(
@@ -169,6 +164,41 @@ def test_a_dead_lab_is_an_error_of_the_tests_it_hit_and_the_rest_get_another(
     assert process.returncode == pytest.ExitCode.TESTS_FAILED
     assert list(own.glob("lab-*")) == []
     assert processes_naming(f"{own}/lab-") == []
+
+
+DHCP_DIES = """
+def test_fails(defined_guest, lab):
+    guest = defined_guest(**IDE)
+    lab.run("sh", "-c", "WHO; kill -9 $P")
+    assert guest.name == "another"
+
+def test_passes(defined_guest, lab):
+    defined_guest(**IDE)
+    lab.run("sh", "-c", "WHO; kill -9 $P")
+
+def test_after(guest_on):
+    assert guest_on(disk=DiskBus.IDE).address()
+"""
+SERVER = "P=$(cat /run/libvirt/network/virtproof.pid)"
+
+
+@pytest.mark.real
+@pytest.mark.boots(1)
+@pytest.mark.parametrize("who", [SERVER, f"{SERVER}; P=$(cat /proc/$P/task/$P/children)"])
+def test_a_dead_dhcp_server_is_not_blamed_on_a_guest(
+    runtime: Path, tmp_path: Path, who: str
+) -> None:
+    """Nor its helper, without which no lease is noted. The rest of the tests get another lab."""
+    own = runtime / f"d{len(who)}"
+    process = pytest_run(tmp_path, KILLS + DHCP_DIES.replace("WHO", who), runtime=own)
+    printed = process.communicate(timeout=600)[0]
+    said = "the DHCP server of the lab was killed"
+    outcome, reason = records(tmp_path)["test_fails"]
+    assert outcome == "error", printed[-5000:]
+    assert reason.startswith(f"{said} while the test ran, which saw: "), reason
+    assert records(tmp_path)["test_after"] == ("passed", ""), printed[-5000:]
+    assert printed.count(f"{said}; the next guest gets a new lab") == 2, printed[-5000:]
+    assert list(own.glob("lab-*")) == []
 
 
 HANGS = """

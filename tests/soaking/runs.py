@@ -15,9 +15,7 @@ from soaking.traces import Place
 from virtproof.images.cache import WARM, Cache, read_manifest
 
 IMAGE = "debian-12"
-# How many of an old cache, which has dozens of saved guests: more than the small disk takes. Of root
-# filesystems all: nothing tells whose they are, or when they were used last.
-NEWEST = {"prepared": 2, "warm": 2, "rootfs": 100}
+NEWEST = 2  # of an old cache's images and saved guests, of which the small disk cannot take dozens
 DISKS_MIB = {"small": 1792, "large": 6144}  # those that are filled; a build needs the large one
 TESTS = """
 import os
@@ -109,20 +107,20 @@ def furnish(place: Place, of: Path, *kinds: str) -> None:
     own = Cache(place.cache, print)
     for kind in kinds:
         (own.root / kind).mkdir(exist_ok=True)
-        for item in sorted(_wanted(of, kind), key=lambda path: path.stat().st_mtime)[
-            -NEWEST[kind] :
-        ]:
+        for item in _wanted(of, kind):
             target = own.root / kind / item.name
             shutil.copytree(item, target, ignore=shutil.ignore_patterns(".*"))
     shutil.copytree(of / "ssh", place.cache / "ssh")  # an image knows the key of its cache
 
 
-def _wanted(of: Path, kind: str) -> Iterator[Path]:
-    """The items of a cache that the runs can use."""
-    for item in Cache(of, print).items(kind):
-        facts = read_manifest(item)["facts"]
-        if facts.get("name", IMAGE) == IMAGE and facts.get("spec", WARM_SPEC) == WARM_SPEC:
-            yield item
+def _wanted(of: Path, kind: str) -> list[Path]:
+    """The items of a cache that the runs can use: the newest, or all where nothing tells whose they are."""
+    items = sorted(Cache(of, print).items(kind), key=lambda path: path.stat().st_mtime)
+    facts = {item: read_manifest(item)["facts"] for item in items}
+    whose = {"name": IMAGE, "spec": WARM_SPEC}
+    if not any(whose.keys() & facts[item].keys() for item in items):
+        return items
+    return [i for i in items if all(facts[i].get(k, v) == v for k, v in whose.items())][-NEWEST:]
 
 
 def forget_states(place: Place, kind: Kind) -> None:

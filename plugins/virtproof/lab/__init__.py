@@ -25,6 +25,7 @@ def open_lab(cache: Path, connect: Callable[[str], Starter]) -> PrivateLab:
     lab = PrivateLab(cache)
     try:
         connect(lab.uri).start_network(network_xml())
+        lab.expect_dhcp()
         _forward_nothing(lab)
     except BaseException:
         lab.close()

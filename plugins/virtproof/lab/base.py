@@ -90,6 +90,10 @@ class Lab(Protocol):
         """Keep running after this process ends; returns the command that enters the guests' network."""
         ...
 
+    def check(self) -> None:
+        """LabGoneError where what its guests need beside libvirt has died."""
+        ...
+
     def gone(self) -> str:
         """What to say of it when it does not answer any more."""
         ...

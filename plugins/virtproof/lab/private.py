@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TextIO
 
 from virtproof.deadline import Deadline
-from virtproof.errors import LabError, MissingToolError
+from virtproof.errors import LabError, LabGoneError, MissingToolError
 from virtproof.guest.shell import CommandResult
 from virtproof.lab.admission import Admission
 from virtproof.lab.cleanup import LINGERING, LOCK, sweep
@@ -32,6 +32,7 @@ from virtproof.runtime import runtime_directory
 
 LAB_START_S = 60.0
 DYING_S = 0.3  # that a lab's own process may end after its libvirtd
+NO_DHCP = "the DHCP server of the lab was killed"
 
 
 class PrivateLab:
@@ -48,6 +49,7 @@ class PrivateLab:
         self.admission = Admission(runtime_directory())
         self.uri = f"qemu+unix:///system?socket={self._directory}/libvirt-sock"
         self.why_together = ""
+        self._expected = 0
         self._process: subprocess.Popen[bytes] | None = None
         try:
             self._make_disks()
@@ -172,10 +174,8 @@ class PrivateLab:
 
     def qemu_log(self, domain: str) -> str:
         log = self._directory / "state" / "var-log-libvirt" / "qemu" / f"{domain}.log"
-        return tail(log) + self._deaths()
-
-    def _deaths(self) -> str:
-        return tail(self._directory / "state" / "deaths.log")
+        deaths = self._directory / "state" / "deaths.log"
+        return tail(log) + tail(deaths)
 
     def host_log(self, since_s: float) -> str:
         return killed_for_memory(since_s)
@@ -189,9 +189,26 @@ class PrivateLab:
         try:
             self._process.wait(DYING_S)
         except subprocess.TimeoutExpired:
+            if self._dhcp_servers() < self._expected:
+                return NO_DHCP
             return f"libvirtd of the lab {'hangs' if self._is_there() else 'has gone'}"
-        served = [line for line in self._deaths().splitlines() if line.startswith("dnsmasq ")]
-        return f"the lab has no DHCP any more: {served[-1]}" if served else "the lab was killed"
+        return "the lab was killed"
+
+    def expect_dhcp(self) -> None:
+        """From now on the lab is complete with the DHCP server that runs, and with its helper, which
+        notes leases: without one of them guests would be blamed for having no address."""
+        self._expected = self._dhcp_servers()
+
+    def check(self) -> None:
+        if self._dhcp_servers() < self._expected:
+            raise LabGoneError(NO_DHCP)
+
+    def _dhcp_servers(self) -> int:
+        count = "cat /proc/[0-9]*/comm 2>/dev/null | grep -cx dnsmasq"
+        try:
+            return int(self.run("sh", "-c", count).stdout or 0)
+        except LabError:
+            return 0
 
     def _is_there(self) -> bool:
         """Whether a process has libvirtd's socket open, be it one that does nothing more."""

@@ -148,6 +148,9 @@ class UserLibvirt:
         self._note.keep()
         return ""
 
+    def check(self) -> None:
+        """What its network needs is its owner's."""
+
     def gone(self) -> str:
         return f"libvirt at {self.uri} has gone"
 

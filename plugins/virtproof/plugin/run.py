@@ -93,6 +93,7 @@ class Run:
         try:
             if self._lab is not None:
                 self.connection.check()
+                self._lab.check()
         except LabGoneError as error:
             assert self._lab is not None
             return LabGoneError(self._lab.gone(), detail=error.detail)
