@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from lab_owner import (
 )
 from virtproof.errors import LabError
 from virtproof.guest.connection import Connection
-from virtproof.lab import PrivateLab, init, network
+from virtproof.lab import PrivateLab, init, network, private
 from virtproof.plugin import run
 from virtproof.plugin.options import Options
 from virtproof.plugin.progress import Progress
@@ -39,6 +40,26 @@ def test_the_network_is_up_with_dhcp(living: tuple[PrivateLab, Connection]) -> N
     assert "dnsmasq" in processes
     sockets = lab.run("cat", "/proc/net/udp").stdout
     assert any(line.split()[1].endswith(":0043") for line in sockets.splitlines()[1:])  # port 67
+
+
+def test_what_the_dhcp_server_left_unreaped_is_not_missed_later(
+    living: tuple[PrivateLab, Connection], tmp_path: Path
+) -> None:
+    """It goes to the background over a process between, which a busy first process reaps late."""
+    lab, _ = living
+    assert lab._process is not None
+    first = private._child_of(lab._process.pid)
+    (tmp_path / "dnsmasq").symlink_to("/bin/true")
+    os.kill(first, signal.SIGSTOP)  # it reaps nothing
+    try:
+        lab.run("sh", "-c", f"( {tmp_path}/dnsmasq & ) ; sleep 0.2")
+        ended = lab.run("sh", "-c", "grep -l '(dnsmasq) Z' /proc/[0-9]*/stat").stdout.split()
+        assert len(ended) == 1
+        lab.expect_dhcp()
+    finally:
+        os.kill(first, signal.SIGCONT)
+    until(lambda: lab.run("test", "-e", ended[0]).status != 0, "reaped")
+    lab.check()
 
 
 def test_versions_of_its_own_libvirt_and_qemu(living: tuple[PrivateLab, Connection]) -> None:

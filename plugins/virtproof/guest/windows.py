@@ -71,6 +71,7 @@ class WindowsGuest(Guest):
         self.bus = DiskBus.VIRTIO
         self.with_nic = True
         self._refused: Deadline | None = None  # until when a login may be refused
+        self._said: Exception | None = None  # what was heard instead of an answer
 
     def define(self) -> WindowsGuest:
         super().define()
@@ -102,7 +103,7 @@ class WindowsGuest(Guest):
                 self.begin(self.domain.start)
             except RefusedError as error:
                 self.fail(libvirt_error=error.detail or str(error))
-            windows = wait_for(lambda: self._answering(deadline), deadline, POLL_S)
+            windows = self._awaited(deadline)
             if windows is None:
                 self._stopped()
                 self.fail()
@@ -127,8 +128,17 @@ class WindowsGuest(Guest):
                 self.boots[-1].finish()
                 self.fail(screen=words)
 
+    def _awaited(self, deadline: Deadline, interval_s: float = POLL_S) -> Windows | None:
+        """The Windows; None where there was nothing to ask. GuestError with what was said at the deadline."""
+        windows = wait_for(lambda: self._answering(deadline), deadline, interval_s)
+        if windows is None and self._said is not None:
+            said = clean(str(self._said) or type(self._said).__name__)
+            raise GuestError(f"Windows does not answer over {self.login.channel}: {said}")
+        return windows
+
     def _answering(self, deadline: Deadline) -> Windows | None:
         """The Windows, once it says its version; services come up one after another."""
+        self._said = None
         self._stopped()
         try:
             shell = self._shell(deadline)
@@ -137,12 +147,13 @@ class WindowsGuest(Guest):
             Windows(shell).system()
         except (CommandError, GuestError, OSError, EOFError, paramiko.SSHException) as error:
             self._stopped()
-            self._give_up(error, deadline)
+            self._said = error
+            self._give_up(error)
             return None
         return Windows(self.login.wrap(shell))
 
-    def _give_up(self, error: Exception, deadline: Deadline) -> None:
-        """Raise what is said at the deadline; a login that is refused is waited for no long."""
+    def _give_up(self, error: Exception) -> None:
+        """Raise what is not waited for to the deadline: a login that is refused."""
         if isinstance(error, paramiko.AuthenticationException):
             error = NotLetInError("SSH")
         if not isinstance(error, NotLetInError):
@@ -151,9 +162,6 @@ class WindowsGuest(Guest):
             self._refused = Deadline.after(REFUSED_S * self.scale)
         elif self._refused.passed:
             raise error
-        if deadline.passed:
-            said = clean(str(error) or type(error).__name__)
-            raise GuestError(f"Windows does not answer over {self.login.channel}: {said}")
 
     def _shell(self, deadline: Deadline) -> PowerShell | None:
         """PowerShell over the channel, or None while nobody answers there."""

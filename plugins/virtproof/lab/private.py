@@ -204,7 +204,8 @@ class PrivateLab:
             raise LabGoneError(NO_DHCP)
 
     def _dhcp_servers(self) -> int:
-        count = "cat /proc/[0-9]*/comm 2>/dev/null | grep -cx dnsmasq"
+        # Without those that have ended: what it leaves behind as it goes to the background is reaped late.
+        count = "cat /proc/[0-9]*/stat 2>/dev/null | grep -c '(dnsmasq) [^ZX]'"
         try:
             return int(self.run("sh", "-c", count).stdout or 0)
         except LabError:
