@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,24 +107,66 @@ def test_what_cannot_be_changed_is_refused_and_leaves_nothing(
     assert sorted(folder.iterdir()) == before
 
 
+def stub(folder: Path, monkeypatch: pytest.MonkeyPatch, does: str) -> None:
+    """A virt-v2v that only does that."""
+    program = folder / "virt-v2v-in-place"
+    program.write_text(f"#!/bin/sh\n[ $1 = --version ] && echo 2.2.0 && exit\n{does}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
 @pytest.mark.parametrize("ending", ["exit 1", "kill -9 $$"])
 def test_a_virt_v2v_that_fails_leaves_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
     """Its own line is told."""
-    program = folder / "virt-v2v-in-place"
-    line = "virt-v2v-in-place: error: no room"
-    program.write_text(
-        f"#!/bin/sh\n[ $1 = --version ] && echo 2.2.0 && exit\necho {line}\n{ending}\n"
-    )
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    stub(folder, monkeypatch, f"echo virt-v2v-in-place: error: no room\n{ending}")
     disk, drivers = windows(folder), medium(folder)
     before = sorted(folder.iterdir())
     empty = KernelTree(folder / "vmlinuz", folder / "modules")
     with pytest.raises(ImageError, match="windows.raw: virt-v2v: no room"):
         injection.inject(disk, drivers, folder / "o", lambda _: empty, kvm=False, say=print)
     assert sorted(folder.iterdir()) == before
+
+
+HELD = """
+import sys
+from pathlib import Path
+from virtproof.windows import injection
+from virtproof.windows.appliance import KernelTree
+
+folder = Path(sys.argv[1])
+def tree(scratch):
+    print("there", flush=True)
+    sys.stdin.read()
+injection.inject(folder / "windows.raw", folder / "virtio-win", folder / "o", tree, kvm=False, say=print)
+"""
+
+
+def test_what_a_killed_run_left_is_no_overlay_and_goes_with_the_next(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub(folder, monkeypatch, "exit 0")
+    disk, drivers = windows(folder), medium(folder)
+    before = sorted(folder.iterdir())
+    argv = [sys.executable, "-c", HELD, str(folder)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == b"there\n"
+        killed.kill()
+    assert sorted(folder.iterdir()) == sorted([*before, folder / ".o.making"])
+    empty = KernelTree(folder / "vmlinuz", folder / "modules")
+    injection.inject(disk, drivers, folder / "o", lambda _: empty, kvm=False, say=print)
+    assert sorted(folder.iterdir()) == sorted([*before, folder / "o"])
+
+
+def test_a_place_that_cannot_be_written_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub(folder, monkeypatch, "exit 0")
+    disk, drivers, nowhere = windows(folder), medium(folder), folder / "none" / "o"
+    with pytest.raises(ImageError, match=f"cannot write {nowhere}: No such file or directory"):
+        injection.inject(disk, drivers, nowhere, no_tree, kvm=False, say=print)
 
 
 def no_tree(scratch: Path) -> KernelTree:

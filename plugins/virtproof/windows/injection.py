@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from lxml import etree
 from virtproof.errors import ImageError, MissingToolError
 from virtproof.images import foreign
 from virtproof.images.child import need, output, spawned
-from virtproof.images.scratch import short
+from virtproof.images.scratch import fresh, short
 from virtproof.windows.appliance import KernelTree, command, environment
 from virtproof.windows.bootstart import judge
 from virtproof.windows.image import inspect
@@ -57,27 +58,43 @@ def inject(
     checked = foreign.check(image)
     if not virtio_win.exists():
         raise ImageError(f"{virtio_win}: no such ISO or directory of drivers")
-    if overlay.exists():
-        raise ImageError(f"{overlay} is there already", hint="name a file that is not")
+    _require_free(overlay)
     version = installed_version()
     _require_rest(image)
-    scratch = overlay.with_name(overlay.name + ".scratch")
-    scratch.mkdir()
-    try:
+    with _beside(overlay) as scratch:
+        making = scratch / "overlay.qcow2"
         backing = ["-F", checked.format, "-b", str(image)]
-        output(["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(overlay)], str(overlay))
+        output(["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(making)], str(overlay))
         domain = scratch / "domain.xml"
-        domain.write_text(domain_xml(overlay))
+        domain.write_text(domain_xml(making))
         told = environment(scratch, lambda: tree(scratch), kvm=kvm)
         told["VIRTIO_WIN"] = str(virtio_win)
         say(f"{image.name}: installing drivers by virt-v2v {version}, about {20 if kvm else 70} s")
         warnings = _run(["-i", "libvirtxml", str(domain)], told, image.name)
-    except BaseException:
-        overlay.unlink(missing_ok=True)
-        raise
-    finally:
-        output(["rm", "-rf", "--", str(scratch)], "removing what virt-v2v left")
+        _require_free(overlay)  # that took a minute
+        making.rename(overlay)
     return Injected(overlay, version, warnings, known_faults(version))
+
+
+@contextlib.contextmanager
+def _beside(overlay: Path) -> Iterator[Path]:
+    """A directory on the overlay's file system, gone after the block; what killed ones left goes too."""
+    parent = overlay.with_name(f".{overlay.name}.making")
+    try:
+        parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ImageError(f"cannot write {overlay}: {error.strerror}") from None
+    try:
+        with fresh(parent) as scratch:
+            yield scratch
+    finally:
+        with contextlib.suppress(OSError):  # another of the same name is at work
+            parent.rmdir()
+
+
+def _require_free(overlay: Path) -> None:
+    if overlay.exists():
+        raise ImageError(f"{overlay} is there already", hint="name a file that is not")
 
 
 def _require_rest(image: Path) -> None:
