@@ -1,15 +1,17 @@
 """How fast a warm guest is: against a cold boot, and against bare QEMU's own restore.
 
-    .venv/bin/python benchmarks/warm_guests.py [--copies 10]
+    .venv/bin/python benchmarks/warm_guests.py [--copies 10] [--nic rtl8139]
 
 A *copy* is what ``guest_on`` gives: a saved guest restored by libvirt, with clock and NIC put right,
 its first command answered. *Bare* is QEMU by hand with the same devices, reading the same memory by
-``-incoming``, until the agent answers its first command; nothing is put right there.
+``-incoming``, until the agent answers its first command; nothing is put right there. It has no NIC, as
+the saved guest has none: a copy gets its own. ``--nic none`` compares with a copy that gets none either.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import socket
 import statistics
@@ -30,8 +32,9 @@ from virtproof.guest.warm import DISK, MEMORY, Host, WarmGuests
 from virtproof.images.cache import WARM, Cache, Item
 from virtproof.images.store import ImageStore, default_cache
 from virtproof.lab import PrivateLab
-from virtproof.spec import Accel, GuestSpec
+from virtproof.spec import Accel, GuestSpec, NicModel
 
+NICS = {"none": None, **{model.value: model for model in (NicModel.RTL8139, NicModel.VIRTIO)}}
 SPEC = GuestSpec(image="debian-12", accel=Accel.TCG)
 WAIT_S = 30.0
 
@@ -39,8 +42,11 @@ WAIT_S = 30.0
 class Bench:
     """A lab, and the ways of getting a guest in it."""
 
-    def __init__(self, lab: PrivateLab, connection: Connection, states: Path) -> None:
+    def __init__(
+        self, lab: PrivateLab, connection: Connection, states: Path, nic: NicModel | None
+    ) -> None:
         self._lab, self._connection = lab, connection
+        self._spec = dataclasses.replace(SPEC, nic=nic)
         self.cache = Cache(states, print)
         self._warm = WarmGuests(self.cache, Host(connection.versions()))
         self._image = ImageStore(default_cache(), Accel.TCG).prepared("debian-12")
@@ -48,7 +54,7 @@ class Bench:
     def guest(self, *, warm: bool) -> float:
         """Seconds from nothing to the first command's answer."""
         begin = time.monotonic()
-        guest = Guest(SPEC, self._image, self._lab, self._connection).define()
+        guest = Guest(self._spec, self._image, self._lab, self._connection).define()
         try:
             (self._warm.boot(guest) if warm else guest.boot()).runner.run("true")
             return time.monotonic() - begin
@@ -125,9 +131,11 @@ def machine() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="how fast a warm guest is")
     parser.add_argument("--copies", type=int, default=10, metavar="N")
-    copies = parser.parse_args().copies
+    parser.add_argument("--nic", choices=NICS, default="rtl8139")
+    arguments = parser.parse_args()
+    copies = arguments.copies
     with bench_lab() as (lab, connection, place):
-        bench = Bench(lab, connection, place / "states")
+        bench = Bench(lab, connection, place / "states", NICS[arguments.nic])
         first = bench.guest(warm=True)
         [path] = bench.cache.items(WARM)
         item = bench.cache.get(WARM, path.name)
