@@ -334,7 +334,10 @@ def test_a_ring_that_is_lost_or_early_costs_no_answer(
     assert agent.run("echo early", rings=True).stdout == "early\n"
 
 
-def test_a_command_that_does_not_end_is_given_up_by_name(port: Simulator, agent: Agent) -> None:
+def test_a_command_that_does_not_end_is_given_up_by_name(
+    port: Simulator, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("virtproof.guest.agent.STUCK_S", 0.1)
     port.polls = 10**6
     begin = time.monotonic()
     with pytest.raises(GuestError, match="'true 99' did not end within 0 s") as failure:
@@ -353,7 +356,8 @@ def test_time_outs_are_scaled_to_the_accelerator(port: Simulator) -> None:
     assert 0.3 <= elapsed(begin) < SOON_S / 2
 
 
-def test_a_commands_time_is_scaled_too(port: Simulator) -> None:
+def test_a_commands_time_is_scaled_too(port: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("virtproof.guest.agent.STUCK_S", 0.1)
     agent = Agent(Console(port), 3.0)
     assert agent.sync(Deadline.after(SOON_S))
     port.polls = 10**6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -210,6 +211,9 @@ def test_red(guest_on):
     guest = guest_on(disk=DiskBus.IDE)
     guest.runner.run("systemd-run --unit=ill /bin/false; sleep 1")
     assert guest.runner.run("echo left").stdout == "right"
+
+def test_stuck(guest_on):
+    guest_on(disk=DiskBus.IDE).runner.run("sleep 99 | cat", timeout_s=0.2)
 """
 
 
@@ -223,7 +227,8 @@ def test_a_failed_tests_guest_is_examined(tmp_path: pathlib.Path) -> None:
     argv += [f"--rootdir={tmp_path}", "--image=debian-12", str(tmp_path)]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
-    [record] = map(json.loads, (out / "results.jsonl").read_text().splitlines())
+    lines = (out / "results.jsonl").read_text().splitlines()
+    record, stuck = map(json.loads, lines)
     said = {"name": "unit-failed", "line": "ill.service failed", "source": "check-up"}
     assert record["diagnosis"] == said
     assert "left" in record["reason"]
@@ -231,6 +236,11 @@ def test_a_failed_tests_guest_is_examined(tmp_path: pathlib.Path) -> None:
     assert examined["complaints"] == [said]
     assert "unit-failed" in done.stdout
     assert "left" in done.stdout.split("= virtproof =", 1)[1]
+    # And of a command that does not end, each process with what it waits for in the guest's kernel.
+    assert re.match(r"in the guest, 'sleep 99 \| cat' did not end within", stuck["reason"])
+    at = r"\n(?:.*\n)*?\[<0>\] \w*"  # further down in its stack
+    waits = rf"\d+ \(sleep\) S{at}nanosleep(?:.*\n)*?\d+ \(cat\) S{at}pipe_read"
+    assert re.search(waits, done.stdout), done.stdout
 
 
 IN_USE = """

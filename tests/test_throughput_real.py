@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ class Fleet:
         self._lab = lab
         self._connection = connection
         self._change = change
+        self._made: list[Guest] = []
+
+    def close(self) -> None:
+        for guest in self._made:
+            guest.close()
 
     def __call__(self, **axes: Any) -> Guest:
         store = ImageStore(default_cache(), Accel.TCG)
@@ -50,6 +55,7 @@ class Fleet:
         except BaseException:
             guest.close()
             raise
+        self._made.append(guest)
         return guest
 
 
@@ -59,16 +65,21 @@ MakeBench = Callable[[Change], Bench]
 @pytest.fixture
 def bench_on(
     living: tuple[PrivateLab, Connection], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> MakeBench:
+) -> Iterator[MakeBench]:
     """Makes the bench of a suite's quick run, which looks once and at few blocks."""
     monkeypatch.setattr(throughput, "STAGES", 1)
     quick = profile(Effort.QUICK)
     kind = Profile(quick.effort, BLOCKS, quick.network, quick.disk, quick.nics, quick.buses)
 
-    def make(change: Change) -> Bench:
-        return Bench(Fleet(*living, change), kind, tmp_path / "evidence" / "test", print)
+    fleets: list[Fleet] = []
 
-    return make
+    def make(change: Change) -> Bench:
+        fleets.append(Fleet(*living, change))
+        return Bench(fleets[-1], kind, tmp_path / "evidence" / "test", print)
+
+    yield make
+    for fleet in fleets:
+        fleet.close()
 
 
 def rates(bench: Bench, name: str, side: str) -> list[float]:

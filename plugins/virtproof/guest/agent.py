@@ -28,6 +28,25 @@ RING_S = 2.0  # for which a command that rings is not asked after
 # Run at a command's end: a byte on the agent's own port says so, where the host would ask again and again
 # (each question is work for the agent and the journal of a guest that has other things to do).
 RING = "echo >/dev/ttyS1"
+# The process $1 and all below it: number, name, state, and what each of its threads waits for in the kernel.
+STUCK_S = 5.0
+STUCK = """known=" $1 " more=1
+while [ "$more" ]; do
+  more=
+  for process in /proc/[0-9]*; do
+    read -r stat <"$process/stat" && id=${process#/proc/} || continue
+    set -- ${stat##*) }
+    case $known in *" $id "*) ;; *" $2 "*) known="$known$id " more=1 ;; esac
+  done
+done
+for id in $known; do
+  for thread in /proc/$id/task/*; do
+    read -r stat <"$thread/stat" || continue
+    rest=${stat##*) }
+    echo "${stat%)*}) ${rest%% *}"
+    cat "$thread/stack"
+  done
+done 2>/dev/null"""
 CHUNK = 48 * 1024
 SENTINEL = b"\xff"  # guest-sync-delimited answers behind this byte, which is no UTF-8
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8"
@@ -161,13 +180,28 @@ class Agent:
             self._port.wait_beyond(self._position, min(RING_S, deadline.left_s))
         status = self._await_exit(pid, text, deadline)
         if status is None:
-            raise GuestError(f"in the guest, {text[:200]!r} did not end within {seconds:.0f} s")
+            raise GuestError(
+                f"in the guest, {text[:200]!r} did not end within {seconds:.0f} s",
+                detail=self._stuck(pid),
+            )
         out, err = (_decoded(status, key) for key in ("out-data", "err-data"))
         if "exitcode" in status:
             code = _member(status, "exitcode", int)
         else:
             code = 128 + _member(status, "signal", int)
         return CommandResult(text, code, out, err)
+
+    def _stuck(self, pid: int) -> str:
+        """What a command that does not end waits for; empty where the guest does not say."""
+        try:
+            how: dict[str, Any] = {"path": "/bin/sh", "arg": ["-c", STUCK, "sh", str(pid)]}
+            asked = self.call("guest-exec", **how, **{"capture-output": True})
+            status = self._await_exit(
+                _member(asked, "pid", int), "", Deadline.after(STUCK_S * self._scale)
+            )
+            return _decoded(status, "out-data") if status else ""
+        except (CommandError, GuestError):
+            return ""
 
     def _await_exit(self, pid: int, command: str, deadline: Deadline) -> dict[str, Any] | None:
         pause = FIRST_POLL_S

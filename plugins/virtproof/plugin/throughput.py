@@ -81,12 +81,13 @@ class Bench:
             for group in groups:
                 names = ", ".join(one.name for one in group)
                 self._say(f"block {block + 1} of {first + count}: {names}")
-                with self._guest_on(**group[0].axes) as guest:
-                    self._random.shuffle(group)
-                    tools: dict[str, str] = {}
-                    for side in group:
-                        self._turn(guest, side, jobs, (block, turn), tools)
-                        turn += 1
+                guest = self._guest_on(**group[0].axes)
+                self._random.shuffle(group)
+                tools: dict[str, str] = {}
+                for side in group:
+                    self._turn(guest, side, jobs, (block, turn), tools)
+                    turn += 1
+                guest.close()  # not where it failed: what is wrong with it is then still to be seen
                 del self.used[:-1]
 
     def outrun(
