@@ -259,6 +259,7 @@ def said_by(*command: str) -> str:
 @pytest.fixture(scope="module")
 def known_options() -> set[str]:
     helps = said_by(sys.executable, "-m", "pytest", "--help") + said_by("./run", "help")
+    helps += said_by(sys.executable, "-m", "virtproof", "windows-image", "--help")
     for action in ("fetch", "build"):
         helps += said_by(sys.executable, "-m", "virtproof", "images", action, "--help")
     return set(OPTION.findall(helps))
