@@ -29,10 +29,7 @@ class FakeGuest:
         fleet.open += 1
         fleet.most_open = max(fleet.most_open, fleet.open)
 
-    def __enter__(self) -> FakeGuest:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
+    def close(self) -> None:
         self._fleet.open -= 1
 
     def address(self) -> str:
