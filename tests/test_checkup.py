@@ -214,6 +214,10 @@ def test_red(guest_on):
 
 def test_stuck(guest_on):
     guest_on(disk=DiskBus.IDE).runner.run("sleep 99 | cat", timeout_s=0.2)
+
+def test_hostile(guest_on):
+    said = r"printf '\\033]0;owned\\007\\033[2Jred\\n' >&2; false"
+    guest_on(disk=DiskBus.IDE).runner.run(said)
 """
 
 
@@ -228,7 +232,7 @@ def test_a_failed_tests_guest_is_examined(tmp_path: pathlib.Path) -> None:
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
     lines = (out / "results.jsonl").read_text().splitlines()
-    record, stuck = map(json.loads, lines)
+    record, stuck, _ = map(json.loads, lines)
     said = {"name": "unit-failed", "line": "ill.service failed", "source": "check-up"}
     assert record["diagnosis"] == said
     assert "left" in record["reason"]
@@ -241,6 +245,8 @@ def test_a_failed_tests_guest_is_examined(tmp_path: pathlib.Path) -> None:
     at = r"\n(?:.*\n)*?\[<0>\] \w*"  # further down in its stack
     waits = rf"\d+ \(sleep\) S{at}nanosleep(?:.*\n)*?\d+ \(cat\) S{at}pipe_read"
     assert re.search(waits, done.stdout), done.stdout
+    assert "exited with 1: red\n" in done.stdout
+    assert not {"\x1b", "\x07"} & {*done.stdout}, "a guest must not write to the user's terminal"
 
 
 IN_USE = """

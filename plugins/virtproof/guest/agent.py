@@ -174,8 +174,7 @@ class Agent:
     ) -> CommandResult:
         seconds = (timeout_s or COMMAND_S) * self._scale
         deadline = Deadline.after(seconds)
-        how: dict[str, Any] = {"path": program, "arg": [*arguments], "capture-output": True}
-        pid = _member(self.call("guest-exec", **how), "pid", int)
+        pid = self._started(program, arguments)
         if rings:
             self._port.wait_beyond(self._position, min(RING_S, deadline.left_s))
         status = self._await_exit(pid, text, deadline)
@@ -191,14 +190,15 @@ class Agent:
             code = 128 + _member(status, "signal", int)
         return CommandResult(text, code, out, err)
 
+    def _started(self, program: str, arguments: Sequence[str]) -> int:
+        how: dict[str, Any] = {"path": program, "arg": [*arguments], "capture-output": True}
+        return _member(self.call("guest-exec", **how), "pid", int)
+
     def _stuck(self, pid: int) -> str:
         """What a command that does not end waits for; empty where the guest does not say."""
         try:
-            how: dict[str, Any] = {"path": "/bin/sh", "arg": ["-c", STUCK, "sh", str(pid)]}
-            asked = self.call("guest-exec", **how, **{"capture-output": True})
-            status = self._await_exit(
-                _member(asked, "pid", int), "", Deadline.after(STUCK_S * self._scale)
-            )
+            asked = self._started("/bin/sh", ("-c", STUCK, "sh", str(pid)))
+            status = self._await_exit(asked, "STUCK", Deadline.after(STUCK_S * self._scale))
             return _decoded(status, "out-data") if status else ""
         except (CommandError, GuestError):
             return ""

@@ -16,6 +16,7 @@ from virtproof.claims import claim
 from virtproof.errors import LabGoneError, UsageError, VirtproofError
 from virtproof.guest.failure import BootFailedError
 from virtproof.measure.results import GuestRecord, TestRecord
+from virtproof.measure.store import clean_text
 from virtproof.plugin import evidence, guests, matrix, virtio_win, windows
 from virtproof.plugin.cells import CELL, cell
 from virtproof.plugin.comparing import CANNOT_TELL, UNSURE, compare
@@ -175,9 +176,9 @@ def pytest_runtest_makereport(
     failure = call.excinfo.value if call.excinfo is not None else None
     if report.failed and (lost := _lost(item, failure, run)) is not None:
         item.stash[LOST] = True
-        report.longrepr = lost
+        report.longrepr = clean_text(lost)
     elif isinstance(failure, VirtproofError):
-        report.longrepr = _one_line(item, call, failure)
+        report.longrepr = clean_text(_one_line(item, call, failure))
     asked = {"virtproof_run", "cell"} & {*getattr(item, "fixturenames", ())}
     if asked or _claims(item):
         _note(item, report, run)
