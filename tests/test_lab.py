@@ -20,9 +20,9 @@ from lab_owner import (
     processes_naming,
     until,
 )
-from virtproof.errors import LabError
+from virtproof.errors import LabError, LabGoneError
 from virtproof.guest.connection import Connection
-from virtproof.lab import PrivateLab, init, network, private
+from virtproof.lab import PrivateLab, init, network, open_lab, private
 from virtproof.plugin import run
 from virtproof.plugin.options import Options
 from virtproof.plugin.progress import Progress
@@ -60,6 +60,20 @@ def test_what_the_dhcp_server_left_unreaped_is_not_missed_later(
         os.kill(first, signal.SIGCONT)
     until(lambda: lab.run("test", "-e", ended[0]).status != 0, "reaped")
     lab.check()
+
+
+def test_a_lab_that_was_killed_is_not_said_to_lack_its_dhcp_server(
+    runtime: Path, cache: Path
+) -> None:
+    """Asked right after it died, when libvirt has not noticed yet."""
+    del runtime
+    with open_lab(cache, Connection) as lab:
+        lab.check()
+        assert lab._process is not None
+        os.kill(private._child_of(lab._process.pid), signal.SIGKILL)
+        lab._process.wait(SOON_S)
+        with pytest.raises(LabGoneError, match="^the lab was killed$"):
+            lab.check()
 
 
 def test_versions_of_its_own_libvirt_and_qemu(living: tuple[PrivateLab, Connection]) -> None:

@@ -189,8 +189,6 @@ class PrivateLab:
         try:
             self._process.wait(DYING_S)
         except subprocess.TimeoutExpired:
-            if self._dhcp_servers() < self._expected:
-                return NO_DHCP
             return f"libvirtd of the lab {'hangs' if self._is_there() else 'has gone'}"
         return "the lab was killed"
 
@@ -200,16 +198,17 @@ class PrivateLab:
         self._expected = self._dhcp_servers()
 
     def check(self) -> None:
-        if self._dhcp_servers() < self._expected:
+        try:
+            whole = self._dhcp_servers() >= self._expected
+        except LabError:
+            raise LabGoneError(self.gone()) from None
+        if not whole:
             raise LabGoneError(NO_DHCP)
 
     def _dhcp_servers(self) -> int:
         # Without those that have ended: what it leaves behind as it goes to the background is reaped late.
         count = "cat /proc/[0-9]*/stat 2>/dev/null | grep -c '(dnsmasq) [^ZX]'"
-        try:
-            return int(self.run("sh", "-c", count).stdout or 0)
-        except LabError:
-            return 0
+        return int(self.run("sh", "-c", count).stdout or 0)
 
     def _is_there(self) -> bool:
         """Whether a process has libvirtd's socket open, be it one that does nothing more."""

@@ -90,13 +90,16 @@ class Run:
 
     def lost_lab(self) -> LabGoneError | None:
         """What there is to say of a lab that does not answer any more."""
+        if self._lab is None:
+            return None
         try:
-            if self._lab is not None:
-                self.connection.check()
-                self._lab.check()
+            self.connection.check()
         except LabGoneError as error:
-            assert self._lab is not None
             return LabGoneError(self._lab.gone(), detail=error.detail)
+        try:
+            self._lab.check()
+        except LabGoneError as error:
+            return error
         return None
 
     def renew(self) -> None:
